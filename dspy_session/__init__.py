@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dspy_session.examples import split_examples as split_examples
     from dspy_session.session import Session as Session
     from dspy_session.session import sessionify as sessionify
+    from dspy_session.session import with_memory as with_memory
     from dspy_session.state import SessionState as SessionState
     from dspy_session.turns import Call as Call
     from dspy_session.turns import Turn as Turn
@@ -36,6 +37,7 @@ _HOMES = {
     "kfold_examples": "examples",
     "sessionify": "session",
     "split_examples": "examples",
+    "with_memory": "session",
 }
 _MODULES = ("errors", "opencode", "stores", "windows")
 

@@ -21,7 +21,7 @@ from dspy.utils.callback import BaseCallback
 from dspy_session import _context
 from dspy_session._rendering import SessionRendering, rendering, view_of
 from dspy_session._signatures import facts, with_history
-from dspy_session.history import EMPTY
+from dspy_session.history import EMPTY, SessionHistory
 
 # Attributes that hold records of the past or whole other programs, not parts of this one.
 _NOT_PARTS = frozenset(
@@ -107,18 +107,40 @@ class SessionPredict(_Swapped):
 class SessionReAct(_Swapped):
     """The mixin for `dspy.ReActV2`, which keeps a history of its own and needs the conversation to begin it with."""
 
+    react: Any
+
     def forward(self, **kwargs: Any) -> Any:
-        return super().forward(**_with_conversation(kwargs))  # type: ignore[misc]
+        loop = _Loop(self.react, kwargs)
+        prediction = super().forward(**loop.kwargs)  # type: ignore[misc]
+        loop.ended()
+        return prediction
 
     async def aforward(self, **kwargs: Any) -> Any:
-        return await super().aforward(**_with_conversation(kwargs))  # type: ignore[misc]
+        loop = _Loop(self.react, kwargs)
+        prediction = await super().aforward(**loop.kwargs)  # type: ignore[misc]
+        loop.ended()
+        return prediction
 
 
-def _with_conversation(kwargs: dict[str, Any]) -> dict[str, Any]:
-    frame = _context.frame()
-    if frame is None or kwargs.get("history") is not None:
-        return kwargs
-    return {**kwargs, "history": frame.loop_view().history()}
+class _Loop:
+    """One run of an agent that keeps a history of its own."""
+
+    def __init__(self, predictor: Any, kwargs: dict[str, Any]) -> None:
+        self._predictor = predictor
+        self.kwargs = kwargs
+        self._history: SessionHistory | None = None
+        self._frame = frame = _context.frame()
+        if frame is None or kwargs.get("history") is not None:
+            return
+        view = frame.view_for(predictor)
+        if frame.nodes is not None:
+            frame.nodes.loop_begins(predictor)
+        self._history = (EMPTY if view is None else view).history()
+        self.kwargs = {**kwargs, "history": self._history}
+
+    def ended(self) -> None:
+        if self._history is not None and self._frame is not None and self._frame.nodes is not None:
+            self._frame.nodes.loop_ended(self._predictor, self._history.added(), self._history.view)
 
 
 class _PredictorCall:

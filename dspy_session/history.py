@@ -83,7 +83,11 @@ class Position:
 
     def keep_last(self, count: int) -> Position:
         """The last `count` turns; what is before them is let go once it outweighs what is kept."""
-        start = max(self.start, self.stop - count)
+        return self.keep_from(self.stop - count)
+
+    def keep_from(self, start: int) -> Position:
+        """The turns from the index `start` on; what is before them is let go once it outweighs what is kept."""
+        start = min(max(self.start, start), self.stop)
         if start == self.start:
             return self
         trimmed = replace(self, start=start)
@@ -154,9 +158,9 @@ class HistoryView:
             return replace(self, head=self.head[max(0, len(self.head) - missing) :])
         return replace(self, head=(), start=self.stop - count)
 
-    def history(self) -> SessionHistory:
+    def history(self, record: TurnRecord | None = None) -> SessionHistory:
         """A `dspy.History` of this view, with a message list of its own."""
-        return SessionHistory.of(self)
+        return SessionHistory.of(self, record)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HistoryView:
         return self
@@ -211,10 +215,10 @@ class SessionHistory(History):
     """
 
     @classmethod
-    def of(cls, view: HistoryView) -> SessionHistory:
-        """The history of a view, without reading it."""
+    def of(cls, view: HistoryView, record: TurnRecord | None = None) -> SessionHistory:
+        """The history of a view, without reading it; with the turn that it was given to, if there was one."""
         self = cls.__new__(cls)
-        object.__setattr__(self, "__dict__", {"_view": view})
+        object.__setattr__(self, "__dict__", {"_view": view, "_record": record})
         object.__setattr__(self, "__pydantic_fields_set__", {"messages"})
         object.__setattr__(self, "__pydantic_extra__", None)
         object.__setattr__(self, "__pydantic_private__", None)
@@ -231,6 +235,12 @@ class SessionHistory(History):
         """The view that this is the history of."""
         view: HistoryView = self.__dict__["_view"]
         return view
+
+    @property
+    def record(self) -> TurnRecord | None:
+        """The turn that was given this history: a call that repeats it needs what the nodes had then."""
+        record: TurnRecord | None = self.__dict__["_record"]
+        return record
 
     @property
     def untouched(self) -> bool:

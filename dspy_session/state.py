@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,32 @@ class SessionState:
         """Add a finished turn; with `keep`, let go of all but the newest turns."""
         position = self._position.append(record)
         self._position = position if keep is None else position.keep_last(keep)
+        if self._position.start != position.start:
+            oldest = self._position.records()[0]
+            for path, mark in oldest.nodes.items():
+                node = self.node(path)
+                node.move(node.position.keep_from(mark.before.stop))
+
+    def extend(
+        self, base: Position, reached: Position, added: Iterable[TurnRecord], keep: int | None = None
+    ) -> None:
+        """Add turns that were staged from `base` on and lead to `reached`.
+
+        If the state has moved since, they are added after what came in between.
+        """
+        if self._position == base:
+            self._position = reached if keep is None else reached.keep_last(keep)
+            return
+        for record in added:
+            self.append(replace(record, index=self.next_index()), keep)
+
+    def absorb(self, other: SessionState) -> None:
+        """Become what a fork of this state has become."""
+        self._position, self._head, self._has_initial = other._position, other._head, other._has_initial
+        self._notes, self._notes_shared = other._notes, True
+        other._notes_shared = True
+        self.l2_memory, self.node_states = other.l2_memory, other.node_states
+        self.branches, self.pending = other.branches, other.pending
 
     def undo(self, steps: int = 1) -> list[Turn]:
         """Take back the newest turns, with what the nodes recorded in them.
