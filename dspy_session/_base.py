@@ -413,7 +413,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
 
     def replayed_record(self, explicit: History | None) -> TurnRecord | None:
         """The recorded turn that a stateless call repeats, if its history is that of a turn."""
-        return explicit.record if isinstance(explicit, SessionHistory) and explicit.untouched else None
+        return explicit.record if isinstance(explicit, SessionHistory) and explicit.unchanged else None
 
     def first_to_finish(self, straggler: tuple[int, int]) -> bool:
         """Whether nobody has recorded a turn yet for this item of a `dspy.Parallel`."""

@@ -320,7 +320,7 @@ class TurnCall:
         kwargs = dict(self.kwargs)
         if self.program.passes_history and self.program.history_field not in kwargs:
             kwargs[self.program.history_field] = frame.view.history()
-        with _context.entered(replace(self.scope, frame=frame), **settings):
+        with _context.entered(replace(self.scope, frame=frame, node=None), **settings):
             yield kwargs
 
     def overflowed(self, error: BaseException) -> bool:
@@ -386,7 +386,7 @@ class TurnCall:
     def tell(self) -> None:
         """Fold finished episodes into memories, and call `on_turn`; from a sync call."""
         for consolidation in self._due():
-            with _context.entered(replace(self.scope, frame=None), trace=[]):
+            with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
                 _consolidate(consolidation)
         for callback, session, turn in self._to_tell():
             try:
@@ -399,7 +399,7 @@ class TurnCall:
     async def atell(self) -> None:
         """`tell` from an async call."""
         for consolidation in self._due():
-            with _context.entered(replace(self.scope, frame=None), trace=[]):
+            with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
                 await _aconsolidate(consolidation)
         for callback, session, turn in self._to_tell():
             try:

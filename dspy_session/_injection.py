@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -19,7 +20,7 @@ from dspy.signatures.signature import ensure_signature
 from dspy.utils.callback import BaseCallback
 
 from dspy_session import _context
-from dspy_session._rendering import SessionRendering, rendering, view_of
+from dspy_session._rendering import rendering, view_of
 from dspy_session._signatures import facts, with_history
 from dspy_session.history import EMPTY, SessionHistory
 
@@ -173,10 +174,11 @@ class _PredictorCall:
             kwargs[name] = EMPTY.history()
 
     def settings(self) -> AbstractContextManager[Any]:
-        adapter = dspy.settings.adapter
-        if self._name is None or isinstance(adapter, SessionRendering):
+        if self._frame is None:
             return nullcontext()
-        return dspy.context(adapter=rendering(adapter))  # type: ignore[no-any-return]
+        node = _context.Node(self._frame.session.path_of(self._predictor), self.view)
+        scope = replace(_context.scope(), node=node)
+        return _context.entered(scope, adapter=rendering(dspy.settings.adapter))
 
     def answered(self, prediction: Any) -> None:
         if self._frame is not None and self._frame.listening:

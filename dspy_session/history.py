@@ -120,7 +120,7 @@ class HistoryView:
             return EMPTY
         if not isinstance(history, History):
             raise HistoryTypeError(f"Expected history to be dspy.History, got {type(history).__name__}")
-        if isinstance(history, SessionHistory) and history.untouched:
+        if isinstance(history, SessionHistory) and history.unchanged:
             return history.view
         names = frozenset(input_names)
         return cls(head=tuple(as_message(message, names, copy=True) for message in messages_of(history)))
@@ -247,6 +247,11 @@ class SessionHistory(History):
         """Whether nobody has read, and so perhaps changed, the message list."""
         return "messages" not in self.__dict__
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the messages are the view's, read or not."""
+        return self.untouched or self.__dict__["messages"] == list(self.view)
+
     def shown(self) -> list[Mapping[str, Any]]:
         """The messages as they are now; those that nobody changed are the view's own."""
         own: list[Mapping[str, Any]] = list(self.view)
@@ -290,7 +295,9 @@ class SessionHistory(History):
         return hash((len(messages), frozenset((k, v) for k, v in last.items() if isinstance(v, str))))
 
     def __copy__(self) -> SessionHistory:
-        return self if self.untouched else SessionHistory.of(_restore_view(_as_messages(self.shown())))
+        if self.unchanged:
+            return SessionHistory.of(self.view, self.record)
+        return SessionHistory.of(_restore_view(_as_messages(self.shown())))
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> SessionHistory:
         return self.__copy__()
