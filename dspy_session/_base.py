@@ -19,7 +19,8 @@ from dspy import History
 
 from dspy_session import _training, display
 from dspy_session._binding import BoundSession, Replay, UseState, bind
-from dspy_session._calls import Frame, TurnCall
+from dspy_session._attempts import Attempts, attempts_for, sampling_call
+from dspy_session._calls import Frame, TurnCall, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
 from dspy_session._injection import adopt, is_closed, is_session, parts, predictors
@@ -35,6 +36,7 @@ from dspy_session._options import (
     Record,
     Unbound,
 )
+from dspy_session._optimizing import Optimizing
 from dspy_session._persistence import Persistence
 from dspy_session._program import Program, study
 from dspy_session.errors import ConfigurationError
@@ -46,6 +48,7 @@ from dspy_session.windows import Window
 
 logger = logging.getLogger("dspy_session")
 _lineages = itertools.count()
+_NOT_PICKLED = ("_lineage", "_born_in", "_birth", "_attempts", "_paths", "_table")
 
 
 def _option(name: str, meaning: str) -> Any:
@@ -63,7 +66,7 @@ def _option(name: str, meaning: str) -> Any:
     return property(read, write, doc=meaning)
 
 
-class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore[misc]
+class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # type: ignore[misc]
     """The machinery of `Session`."""
 
     is_dspy_session = True
@@ -158,6 +161,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         self._options = options
         self._lineage = next(_lineages)
         self._birth: _training.Birth | None = None
+        self._attempts: Attempts | None = None
         self._born_in: Frame | None = None
         self._instead_of_forward: Callable[..., Any] | None = None
         self._node_arguments: dict[str, Any] | None = None
@@ -306,6 +310,8 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         """The state that a call made here would extend: the bound one, or the session's own."""
         from dspy_session import _context
 
+        if self._attempts is not None:
+            return self._state
         return _context.scope().bindings.get(self._lineage, self._state)
 
     @property
@@ -317,7 +323,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         """Whether a state is bound here by `use_state` or `bind`."""
         from dspy_session import _context
 
-        return self._lineage in _context.scope().bindings
+        return self._attempts is None and self._lineage in _context.scope().bindings
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -376,6 +382,11 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         return self._lineage
 
     @property
+    def attempts(self) -> Attempts | None:
+        """The attempts that this copy makes one of, for `BestOfN` or `Refine`."""
+        return self._attempts
+
+    @property
     def born_in(self) -> Frame | None:
         """The open turn in which this copy was made."""
         return self._born_in
@@ -414,10 +425,6 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
     def replayed_record(self, explicit: History | None) -> TurnRecord | None:
         """The recorded turn that a stateless call repeats, if its history is that of a turn."""
         return explicit.record if isinstance(explicit, SessionHistory) and explicit.unchanged else None
-
-    def first_to_finish(self, straggler: tuple[int, int]) -> bool:
-        """Whether nobody has recorded a turn yet for this item of a `dspy.Parallel`."""
-        return True
 
     # ── DSPy's module protocol ───────────────────────────────────────────────────────────────────────────
 
@@ -474,9 +481,17 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             # The live conversation must not enter a training call.
             new._state = self.new_state()
             new._birth = self._birth or _training.Birth()
+        elif (call := sampling_call()) is not None and new._born_in is None:
+            new._state = self.state.fork()
+            new._attempts = self._attempts or attempts_for(self.state, call, self._tell_of_chosen)
         else:
             new._state = self._state.fork()
         return new
+
+    def _tell_of_chosen(self, state: SessionState) -> None:
+        last = state.position.last()
+        if self._options.on_turn is not None and last is not None:
+            tell([(self._options.on_turn, self, Turn.of(last, state))])
 
     def _frame_here(self) -> Frame | None:
         from dspy_session import _context
@@ -488,12 +503,11 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in ("_lineage", "_born_in", "_birth", "_paths", "_table")}
+        return {k: v for k, v in state.items() if k not in _NOT_PICKLED}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         super().__setstate__(dict(state))
-        self._lineage, self._born_in, self._birth = next(_lineages), None, None
-        self._paths, self._table = None, None
+        self.__dict__.update(dict.fromkeys(_NOT_PICKLED), _lineage=next(_lineages))
 
     def __repr__(self) -> str:
         return display.session_text(self)

@@ -13,7 +13,7 @@ import inspect
 import logging
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -26,6 +26,7 @@ import dspy
 from dspy import History
 
 from dspy_session import _context, _training
+from dspy_session._attempts import Attempt
 from dspy_session._editing import replaced
 from dspy_session._injection import ADOPTER
 from dspy_session._locks import CallLock
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from dspy_session._base import SessionBase
 
 logger = logging.getLogger("dspy_session")
+
+
+Told = tuple[Callable[..., Any], Any, Turn]
 
 
 class _Recorder:
@@ -96,7 +100,7 @@ class Frame:
         self.input_names = session.program.known_inputs()
         self.recorder = _Recorder()
         self.calls: list[Call] = []
-        self.deferred: list[tuple[Callable[..., Any], Any, Turn]] = []
+        self.deferred: list[Told] = []
         table = session.node_table
         self.nodes = None if table is None else OpenNodes(self, table)
         self.closed = False
@@ -179,7 +183,7 @@ class TurnCall:
         self._warn_of_evaluation()
         self._inputs = keep(self.program.recorded(self.kwargs), "the input") if self.live else {}
         self._head_after: History | None = None
-        self._straggler = _training.straggler_key() if self.live else None
+        self._item = _training.parallel_item() if self.live and self.host is None else None
         self.frame: Frame | None = None
         self.turn: Turn | None = None
 
@@ -356,7 +360,7 @@ class TurnCall:
             calls=tuple(frame.calls),
         )
         with self.state.mutex:
-            if self._straggler is not None and not self.session.first_to_finish(self._straggler):
+            if self._item is not None and not _training.FIRST_RUNS.wins(self._item):
                 return
             if self._head_after is not None:
                 self.state.set_head(self._head_after, self.program.known_inputs())
@@ -367,11 +371,15 @@ class TurnCall:
             if frame.nodes is not None:
                 record.nodes = frame.nodes.commit(record)
             self.state.append(record, self.options.max_stored_turns)
+        attempts = self.session.attempts
+        if attempts is not None:
+            attempts.made.append(Attempt(self.state, dspy.settings.trace or []))
+            return
         self.turn = Turn.of(record, self.state)
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _to_tell(self) -> list[tuple[Callable[..., Any], Any, Turn]]:
+    def _to_tell(self) -> list[Told]:
         """Who is to hear of the turn. Turns of parts are told with the turn that they belong to."""
         if self.turn is None or self.frame is None:
             return []
@@ -388,13 +396,7 @@ class TurnCall:
         for consolidation in self._due():
             with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
                 _consolidate(consolidation)
-        for callback, session, turn in self._to_tell():
-            try:
-                answer = callback(session, turn)
-                if inspect.isawaitable(answer):
-                    _run_apart(answer)
-            except Exception as error:
-                _failed("on_turn", error)
+        tell(self._to_tell())
 
     async def atell(self) -> None:
         """`tell` from an async call."""
@@ -414,6 +416,17 @@ class TurnCall:
         if self.turn is None or table is None or self.host is not None:
             return []
         return due(self.state, table)
+
+
+def tell(told: Iterable[Told]) -> None:
+    """Call `on_turn` callbacks from sync code; what they raise is logged."""
+    for callback, session, turn in told:
+        try:
+            answer = callback(session, turn)
+            if inspect.isawaitable(answer):
+                _run_apart(answer)
+        except Exception as error:
+            _failed("on_turn", error)
 
 
 def _consolidate(consolidation: Consolidation) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dspy import History
 
+from dspy_session._attempts import Attempts
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import HistoryView, Position
 from dspy_session.turns import Message, Note, Projection, Turn, TurnRecord, turns_of
@@ -95,6 +96,7 @@ class SessionState:
         self.node_states: dict[str, SessionState] = dict(node_states or {})
         self.branches: list[Branch] = []
         self.pending: list[Episode] = []
+        self.attempts: list[Attempts] = []
         self._call_lock: Any = None
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────
@@ -102,12 +104,28 @@ class SessionState:
     @property
     def turns(self) -> list[Turn]:
         """The turns, oldest first; a new list."""
-        return list(turns_of(self._position.records(), self))
+        return list(turns_of(self.position.records(), self))
 
     @property
     def position(self) -> Position:
         """The place in the log."""
+        if self.attempts:
+            self._settle()
         return self._position
+
+    def _settle(self) -> None:
+        """Take over the attempt that `BestOfN` or `Refine` has chosen, if it has."""
+        with self._mutex:
+            settled = [(group, attempt) for group in self.attempts if (attempt := group.chosen()) is not None]
+            self.attempts = [group for group in self.attempts if group not in [done for done, _ in settled]]
+            for group, attempt in settled:
+                added = attempt.state.position.records()[len(group.base) :]
+                if self._position == group.base:
+                    self.absorb(attempt.state)
+                else:
+                    self.extend(group.base, attempt.state.position, added)
+        for group, _ in settled:
+            group.tell(self)
 
     @property
     def head(self) -> tuple[Message, ...]:
@@ -130,10 +148,10 @@ class SessionState:
 
     def view(self, projection: Projection) -> HistoryView:
         """The whole conversation as a projection shows it."""
-        return HistoryView.at(self._position, self._head, projection)
+        return HistoryView.at(self.position, self._head, projection)
 
     def __len__(self) -> int:
-        return len(self._position)
+        return len(self.position)
 
     def __bool__(self) -> bool:
         return True
@@ -151,7 +169,7 @@ class SessionState:
 
     def next_index(self) -> int:
         """The index of the turn that comes next."""
-        return self._position.stop
+        return self.position.stop
 
     def append(self, record: TurnRecord, keep: int | None = None) -> None:
         """Add a finished turn; with `keep`, let go of all but the newest turns."""
@@ -191,6 +209,7 @@ class SessionState:
             The removed turns, oldest first.
         """
         with self._mutex:
+            self._settle()
             stop = max(self._position.start, self._position.stop - max(0, steps))
             removed = self._position.records()[stop - self._position.start :]
             self._position = self._position.back_to(stop)
@@ -209,7 +228,7 @@ class SessionState:
     def reset(self) -> None:
         """Forget all turns, the nodes' too; the initial history and the long-term memories stay."""
         with self._mutex:
-            self._position = Position()
+            self._position, self.attempts = Position(), []
             self.conversation_id = uuid.uuid4().hex
             self._notes, self._notes_shared = {}, False
             self.branches, self.pending = [], []
@@ -227,7 +246,7 @@ class SessionState:
         """A state at the same place, which goes its own way. Costs the same at any length."""
         with self._mutex:
             other = SessionState()
-            other._position, other._head, other._has_initial = self._position, self._head, self._has_initial
+            other._position, other._head, other._has_initial = self.position, self._head, self._has_initial
             other._notes = self._notes
             other._notes_shared = self._notes_shared = True
             other.conversation_id, other.l2_memory = self.conversation_id, self.l2_memory
@@ -261,9 +280,9 @@ class SessionState:
         Raises:
             UnknownPathError: no such turn is in this state.
         """
-        records = self._position.records()
+        records = self.position.records()
         if isinstance(turn, int) and not isinstance(turn, bool):
-            place = turn - self._position.start if turn >= 0 else len(records) + turn
+            place = turn - self.position.start if turn >= 0 else len(records) + turn
             if 0 <= place < len(records):
                 return records[place]
         else:
@@ -323,11 +342,11 @@ class SessionState:
         return self.fork()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._mutex, self._call_lock = threading.RLock(), None
+        self._mutex, self._call_lock, self.attempts = threading.RLock(), None, []
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SessionState):
