@@ -19,31 +19,36 @@ from dspy import History
 
 from dspy_session import _training, display
 from dspy_session._binding import BoundSession, Replay, UseState, bind
-from dspy_session._calls import Frame, TurnCall
+from dspy_session._attempts import Attempts, attempts_for, sampling_call
+from dspy_session._calls import Frame, TurnCall, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-from dspy_session._injection import adopt, is_closed, predictors
+from dspy_session._injection import adopt, is_closed, is_session, parts, predictors
 from dspy_session._options import (
     Busy,
     CopyMode,
     HistoryPolicy,
     LockMode,
     MetricErrors,
+    NestedSessions,
     Options,
     Overflow,
     Record,
     Unbound,
 )
+from dspy_session._optimizing import Optimizing
 from dspy_session._persistence import Persistence
 from dspy_session._program import Program, study
 from dspy_session.errors import ConfigurationError
-from dspy_session.history import HistoryView
+from dspy_session.history import HistoryView, SessionHistory
+from dspy_session.memory import SHARED, NodeTable
 from dspy_session.state import SessionState
 from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import Window
 
 logger = logging.getLogger("dspy_session")
 _lineages = itertools.count()
+_NOT_PICKLED = ("_lineage", "_born_in", "_birth", "_attempts", "_paths", "_table")
 
 
 def _option(name: str, meaning: str) -> Any:
@@ -61,7 +66,7 @@ def _option(name: str, meaning: str) -> Any:
     return property(read, write, doc=meaning)
 
 
-class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore[misc]
+class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # type: ignore[misc]
     """The machinery of `Session`."""
 
     is_dspy_session = True
@@ -88,6 +93,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         busy: Busy = "wait",
         record: Record = "turns",
         unbound: Unbound = "default",
+        nested_sessions: NestedSessions = "keep",
         on_turn: Callable[[Any, Turn], Any] | None = None,
     ) -> None:
         """Wrap a program.
@@ -116,6 +122,8 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             busy: what a call does that finds its state locked: `"wait"`, or `"fail"` with `BusyError`.
             record: `"calls"` keeps the predictors' calls with each turn.
             unbound: `"error"` refuses calls outside of `use_state` and `bind`; for servers.
+            nested_sessions: what sessions inside the program do: `"keep"` a memory of their own, in the state of this
+                session; or `"inherit"` this session's conversation and record nothing.
             on_turn: called with the session and the turn after each recorded turn; may be async. What it raises is
                 logged and does not reach the caller.
 
@@ -146,14 +154,18 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             busy=busy,
             record=record,
             unbound=unbound,
+            nested_sessions=nested_sessions,
             on_turn=on_turn,
             initial_history=initial_history,
         )
         self._options = options
         self._lineage = next(_lineages)
         self._birth: _training.Birth | None = None
+        self._attempts: Attempts | None = None
         self._born_in: Frame | None = None
         self._instead_of_forward: Callable[..., Any] | None = None
+        self._node_arguments: dict[str, Any] | None = None
+        self._table: NodeTable | None = None
         self._install(_cloned(module, options.copy_mode))
         self._state = self.new_state()
 
@@ -172,6 +184,9 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         self._options.history_field = program.history_field
         self.module = module
         self._watches = not is_closed(module)
+        self._table = None
+        if self._node_arguments is None and any(is_session(part) for path, part in parts(module) if path):
+            self._node_arguments = {"default": SHARED, "recursive": False, "nested_sessions": options.nested_sessions}
         self._paths: dict[int, str] | None = None
 
     # ── calling ──────────────────────────────────────────────────────────────────────────────────────────
@@ -295,6 +310,8 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         """The state that a call made here would extend: the bound one, or the session's own."""
         from dspy_session import _context
 
+        if self._attempts is not None:
+            return self._state
         return _context.scope().bindings.get(self._lineage, self._state)
 
     @property
@@ -306,7 +323,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         """Whether a state is bound here by `use_state` or `bind`."""
         from dspy_session import _context
 
-        return self._lineage in _context.scope().bindings
+        return self._attempts is None and self._lineage in _context.scope().bindings
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -365,6 +382,11 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         return self._lineage
 
     @property
+    def attempts(self) -> Attempts | None:
+        """The attempts that this copy makes one of, for `BestOfN` or `Refine`."""
+        return self._attempts
+
+    @property
     def born_in(self) -> Frame | None:
         """The open turn in which this copy was made."""
         return self._born_in
@@ -388,17 +410,21 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             self._paths = {id(found): path for path, found in predictors(self.module)}
         return self._paths.get(id(predictor))
 
-    def open_nodes(self, frame: Frame) -> Any:
-        """The memories of the program's nodes for one turn; None: all see the conversation."""
-        return None
+    def use_nodes(self, **arguments: Any) -> None:
+        """Give the program's nodes memories; the arguments are those of `NodeTable`."""
+        self._node_arguments = {**arguments, "nested_sessions": self._options.nested_sessions}
+        self._table = NodeTable(self.module, self._options, **self._node_arguments)
+
+    @property
+    def node_table(self) -> NodeTable | None:
+        """Which node has which memory; None: all are shown the conversation."""
+        if self._table is None and self._node_arguments is not None:
+            self._table = NodeTable(self.module, self._options, **self._node_arguments)
+        return self._table
 
     def replayed_record(self, explicit: History | None) -> TurnRecord | None:
-        """The recorded turn that a stateless call repeats, if it can be told."""
-        return None
-
-    def first_to_finish(self, straggler: tuple[int, int]) -> bool:
-        """Whether nobody has recorded a turn yet for this item of a `dspy.Parallel`."""
-        return True
+        """The recorded turn that a stateless call repeats, if its history is that of a turn."""
+        return explicit.record if isinstance(explicit, SessionHistory) and explicit.unchanged else None
 
     # ── DSPy's module protocol ───────────────────────────────────────────────────────────────────────────
 
@@ -438,6 +464,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             _options=copy.copy(self._options),
             _state=state,
             _paths=None,
+            _table=None,
         )
         return new
 
@@ -454,9 +481,17 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             # The live conversation must not enter a training call.
             new._state = self.new_state()
             new._birth = self._birth or _training.Birth()
+        elif (call := sampling_call()) is not None and new._born_in is None:
+            new._state = self.state.fork()
+            new._attempts = self._attempts or attempts_for(self.state, call, self._tell_of_chosen)
         else:
             new._state = self._state.fork()
         return new
+
+    def _tell_of_chosen(self, state: SessionState) -> None:
+        last = state.position.last()
+        if self._options.on_turn is not None and last is not None:
+            tell([(self._options.on_turn, self, Turn.of(last, state))])
 
     def _frame_here(self) -> Frame | None:
         from dspy_session import _context
@@ -468,11 +503,11 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in ("_lineage", "_born_in", "_birth", "_paths")}
+        return {k: v for k, v in state.items() if k not in _NOT_PICKLED}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         super().__setstate__(dict(state))
-        self._lineage, self._born_in, self._birth, self._paths = next(_lineages), None, None, None
+        self.__dict__.update(dict.fromkeys(_NOT_PICKLED), _lineage=next(_lineages))
 
     def __repr__(self) -> str:
         return display.session_text(self)

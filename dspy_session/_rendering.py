@@ -29,6 +29,7 @@ from dspy.adapters.base import Adapter
 from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER, split_message_content_for_custom_types
 
 from dspy_session import _context
+from dspy_session._disguise import identity
 from dspy_session._signatures import Facts, Signature, facts, foreign, showing
 from dspy_session.history import HistoryView, SessionHistory, as_message, messages_of
 from dspy_session.turns import Message
@@ -385,10 +386,7 @@ def _rendering_class(base: type) -> type:
     if known is None:
         two_step = issubclass(base, dspy.TwoStepAdapter)
         body = {
-            # Stream listeners look adapters up by the name of their class.
-            "__module__": base.__module__,
-            "__qualname__": base.__qualname__,
-            "__doc__": base.__doc__,
+            **identity(base),
             "__reduce_ex__": _reduce,
             "_own_format": not two_step and _unwrapped(base.format) is not _unwrapped(Adapter.format),  # type: ignore[attr-defined]
             "_own_history": base.format_conversation_history is not Adapter.format_conversation_history,  # type: ignore[attr-defined]
