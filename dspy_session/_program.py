@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from pydantic_core import PydanticUndefined
 
 from dspy_session._injection import is_session
 from dspy_session._signatures import facts, free_name, is_history_type
@@ -189,5 +188,5 @@ def _defaults(signature: Any, history: str | None) -> dict[str, Any]:
     return {
         name: info.default
         for name, info in signature.input_fields.items()
-        if info.default is not PydanticUndefined and name != history
+        if not info.is_required() and info.default_factory is None and name != history
     }
