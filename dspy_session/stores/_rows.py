@@ -94,6 +94,10 @@ class RowStore(Store):
     def __init__(self) -> None:
         self._leases = LeaseKeeper(self._take_lease, self._renew_lease, self._drop_lease)
 
+    def close(self) -> None:
+        """Stop renewing leases; a backend also lets go of what it holds."""
+        self._leases.abandon()
+
     # -- what a backend does ------------------------------------------------------------------------------
 
     @abstractmethod

@@ -362,7 +362,7 @@ class Store(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections and files. May be called more than once."""
+        """Let go of connections and files, and stop renewing leases. May be called more than once."""
 
     def __enter__(self) -> Store:
         return self

@@ -100,9 +100,6 @@ class InMemoryStore(RowStore):
         self._held: dict[tuple[str, str], tuple[int, float]] = {}
         self._token = 0
 
-    def close(self) -> None:
-        """Nothing to let go of: the conversations stay as long as the object does."""
-
     def _get(self, scope: str, key: str) -> _Conversation:
         try:
             return self._all[scope, key]

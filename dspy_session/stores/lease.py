@@ -8,6 +8,7 @@ thread of its own, which all leases of one store share.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -85,14 +86,12 @@ class LeaseKeeper:
         """Hold a lease for a block; see `Store.lease`."""
         check_times(wait, ttl)
         deadline = None if wait is None else time.monotonic() + wait
-        for pause in pauses():
-            lease = self.attempt(scope, key, ttl)
-            if lease is not None:
-                break
-            left = pause if deadline is None else deadline - time.monotonic()
+        pause = pauses()
+        while (lease := self.attempt(scope, key, ttl)) is None:
+            left = math.inf if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise busy(scope, key, wait)
-            time.sleep(min(pause, left))
+            time.sleep(min(next(pause), left))
         try:
             yield lease
         finally:
@@ -125,6 +124,12 @@ class LeaseKeeper:
         except StoreError:
             # The block's own result or error matters more, and the lease expires by itself.
             return
+
+    def abandon(self) -> None:
+        """Stop renewing, as a crash would: what is held now expires by itself."""
+        with self._changed:
+            self._held.clear()
+            self._changed.notify()
 
     def _run(self) -> None:
         while True:

@@ -187,6 +187,7 @@ class SQLiteStore(RelationalStore):
             connection.execute("COMMIT")
 
     def close(self) -> None:
+        super().close()
         if self._pid == os.getpid():
             with self._mutex:
                 while self._idle:

@@ -1,0 +1,1 @@
+"""Test kit for programs and stores that build on this library."""
