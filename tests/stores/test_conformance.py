@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
-
-import pytest
+from typing import ClassVar
 
 from dspy_session.stores import Store, open_store
 from dspy_session.testing.store_suite import StoreSuite, check_store
 
+from . import servers
+from .conftest import obtain
+
 
 class TestInMemory(StoreSuite):
-    divergences = {  # noqa: RUF012
+    divergences: ClassVar = {
         "test_conversations_survive_closing": "a store in memory ends with its object",
         "test_handles_see_each_others_commits": "a store in memory is one object, with one handle",
     }
@@ -24,14 +28,33 @@ class TestInMemory(StoreSuite):
 
 
 class TestSQLite(StoreSuite):
-    @pytest.fixture(autouse=True, scope="class")
-    def _file(self, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> None:
-        request.cls.path = tmp_path_factory.mktemp("sqlite") / "chat.db"
+    path: ClassVar[Path]
 
-    path: Path
+    @classmethod
+    def setup_class(cls) -> None:
+        cls.path = Path(tempfile.mkdtemp()) / "chat.db"
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        shutil.rmtree(cls.path.parent)
 
     def open_store(self) -> Store:
         return open_store(f"sqlite:///{self.path}")
+
+
+class TestPostgreSQL(StoreSuite):
+    def open_store(self) -> Store:
+        return open_store(obtain(servers.postgres).url() + "?schema=conformance")
+
+
+class TestRedis(StoreSuite):
+    def open_store(self) -> Store:
+        return open_store(obtain(servers.redis_server).url())
+
+
+class TestRedisCluster(StoreSuite):
+    def open_store(self) -> Store:
+        return open_store(obtain(servers.redis_cluster).url())
 
 
 def test_the_suite_runs_without_pytest_classes(tmp_path: Path) -> None:
