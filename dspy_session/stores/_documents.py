@@ -250,3 +250,19 @@ def no_position(keep: int, first: int, total: int) -> UnknownPathError:
 def no_turn(turn: str, key: str) -> UnknownPathError:
     """The error for an annotation about a turn that is not on the line."""
     return UnknownPathError(f"an annotation speaks of the turn {turn!r}, which is not on the line of {key!r}")
+
+
+def refusal(commit: Commit, outcome: str, detail: str, turn: str | None) -> StoreError | UnknownPathError:
+    """The error for an outcome of the commit function of a database."""
+    if outcome == "missing":
+        return not_found(commit.scope, commit.key)
+    if outcome == "fence":
+        return fence_lost(commit)
+    if outcome == "stale":
+        return stale(commit, detail)
+    if outcome == "position":
+        first, total = map(int, detail.split())
+        return no_position(commit.keep or 0, first, total)
+    if outcome == "duplicate":
+        return duplicate(turn or "", commit.key)
+    return no_turn(turn or "", commit.key)

@@ -267,7 +267,7 @@ class PostgresStore(RelationalStore):
         outcome, detail, turn = self._patiently(call)
         if outcome == "ok":
             return str(detail)
-        raise refusal(commit, outcome, detail, None if turn is None else self._key(turn))
+        raise documents.refusal(commit, outcome, detail, None if turn is None else self._key(turn))
 
     def _take_lease(self, scope: str, key: str, ttl: float) -> int | None:
         with self._connection() as connection:
@@ -312,22 +312,6 @@ class PostgresStore(RelationalStore):
         )
         settings = {"backend": "postgresql", "schema": self.schema, **settings}
         return VerifyReport(report.conversations, report.turns, report.problems, settings, warnings)
-
-
-def refusal(commit: Commit, outcome: str, detail: str, turn: str | None) -> DspySessionError:
-    """The error for an outcome of the commit function of a database."""
-    if outcome == "missing":
-        return documents.not_found(commit.scope, commit.key)
-    if outcome == "fence":
-        return documents.fence_lost(commit)
-    if outcome == "stale":
-        return documents.stale(commit, detail)
-    if outcome == "position":
-        first, total = map(int, detail.split())
-        return documents.no_position(commit.keep or 0, first, total)
-    if outcome == "duplicate":
-        return documents.duplicate(turn or "", commit.key)
-    return documents.no_turn(turn or "", commit.key)
 
 
 @lru_cache(maxsize=512)

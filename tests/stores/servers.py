@@ -22,9 +22,17 @@ class Unavailable(Exception):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    # A Redis cluster talks to itself 10,000 ports higher, so both have to exist and be free.
+    while True:
+        with socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            if port < 55_000:
+                try:
+                    bus.bind(("127.0.0.1", port + 10_000))
+                except OSError:
+                    continue
+                return port
 
 
 class Server:
@@ -58,8 +66,8 @@ class Server:
                 break
             time.sleep(0.05)
         self.stop()
-        text = (self.folder / "log").read_text(errors="replace")[-2000:]
-        raise Unavailable(f"{self.command()[0]} does not start: {text}")
+        text = (self.folder / "log").read_text(errors="replace").strip().splitlines()
+        raise Unavailable(f"{self.command()[0]} does not start: {text[-1] if text else 'it says nothing'}")
 
     def kill(self) -> None:
         """End it as a crash would, children included."""
@@ -168,8 +176,8 @@ class Redis(Server):
         client = redis.Redis.from_url(self.url(), socket_timeout=2)
         try:
             client.ping()
-            if self.cluster and client.execute_command("CLUSTER", "INFO")[b"cluster_state"] != b"ok":
-                if client.execute_command("CLUSTER", "INFO")[b"cluster_slots_assigned"] == b"0":
+            if self.cluster and (info := dict(client.cluster("INFO")))["cluster_state"] != "ok":
+                if info["cluster_slots_assigned"] == "0":
                     client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
                 return False
         except redis.RedisError:
