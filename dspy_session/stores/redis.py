@@ -247,8 +247,10 @@ class RedisStore(RowStore):
 
     def _fork(self, fork: Fork) -> str:
         source, new = self._tag(fork.scope, fork.key), self._tag(fork.scope, fork.new_key)
-        # The source must exist before anything is claimed; that also tells its family.
-        self._ask("load", fork.scope, fork.key, "last", 0)
+        # Before anything is claimed the source must have the position; asking also tells its family.
+        found = self._load(fork.scope, fork.key, 0)
+        if fork.at is not None and not found.first <= fork.at <= found.total:
+            raise documents.no_position(fork.at, found.first, found.total)
         family, nonce = self._families.get(source, source), secrets.token_hex(6)
         self._enter(fork.scope, fork.new_key)
         if new != family:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from dspy_session.stores import Store, open_store
+from dspy_session.stores.encryption import EncryptedStore, KeyRing
+from dspy_session.stores.redaction import RedactingStore
 from dspy_session.testing.store_suite import StoreSuite, check_store
 
 from . import servers
@@ -55,6 +57,19 @@ class TestRedis(StoreSuite):
 class TestRedisCluster(StoreSuite):
     def open_store(self) -> Store:
         return open_store(obtain(servers.redis_cluster).url())
+
+
+KEYS = KeyRing({"old": b"o" * 32, "new": b"n" * 32}, "new")
+
+
+class TestEncrypted(TestSQLite):
+    def open_store(self) -> Store:
+        return EncryptedStore(super().open_store(), KEYS)
+
+
+class TestRedacting(TestSQLite):
+    def open_store(self) -> Store:
+        return RedactingStore(super().open_store(), lambda kind, document: document)
 
 
 def test_the_suite_runs_without_pytest_classes(tmp_path: Path) -> None:
