@@ -117,8 +117,9 @@ class PostgresStore(RelationalStore):
 
     def _version(self, connection: psycopg.Connection[Any]) -> int:
         table = f"{self.schema}.schema_version"
-        [(known,)] = connection.execute("SELECT to_regclass(%s)", [table])
-        if known is None:
+        # Not to_regclass: it may answer from a cache that is older than another process' commit.
+        sql = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'schema_version'"
+        if connection.execute(sql, [self.schema.lower()]).fetchone() is None:
             return 0
         [(version,)] = connection.execute(f"SELECT version FROM {table}".encode())
         if version > len(MIGRATIONS):

@@ -95,9 +95,11 @@ class SQLiteStore(RelationalStore):
             raise
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        [(application,)] = connection.execute("PRAGMA application_id")
-        [(version,)] = connection.execute("PRAGMA user_version")
-        [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_master")
+        # One statement, for another process may be writing the schema right now.
+        [(application, version, tables)] = connection.execute(
+            "SELECT a.application_id, u.user_version, (SELECT count(*) FROM sqlite_master)"
+            " FROM pragma_application_id a, pragma_user_version u"
+        )
         if application != APPLICATION_ID and (tables or version or application):
             raise FormatError(f"{self.path} is an SQLite database of something else, not a store")
         if version > len(MIGRATIONS):
