@@ -436,14 +436,19 @@ class RelationalStore(RowStore):
     def _load(self, scope: str, key: str, last: int | None) -> RawConversation:
         with self._reading() as run:
             p = self._position(run, scope, key)
-            [(head, metadata)] = run(
-                "SELECT h.data, c.metadata FROM conversation c JOIN head h ON h.id = c.head WHERE c.id = ?", p.id
+            [(head, metadata, title, tags, cost)] = run(
+                "SELECT h.data, c.metadata, c.title, c.tags, c.cost"
+                " FROM conversation c JOIN head h ON h.id = c.head WHERE c.id = ?",
+                p.id,
             )
             start = p.first if last is None else max(p.first, p.total - last)
             return RawConversation(
                 revision=p.revision,
                 head=head,
                 metadata=metadata,
+                title=title,
+                tags=tags,
+                cost=cost,
                 total=p.total,
                 first=p.first,
                 turns=self._window(run, p, start, p.total),

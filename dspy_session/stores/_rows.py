@@ -33,6 +33,9 @@ class RawConversation:
     revision: str
     head: str
     metadata: str
+    title: str
+    tags: str
+    cost: float
     total: int
     first: int
     turns: Sequence[RawTurn]
@@ -178,6 +181,7 @@ class RowStore(Store):
         documents.check_key(key, "the key")
         raw = self._load(scope, key, documents.check_count(last, "last"))
         place = f"{key!r} (scope {scope!r})"
+        title, tags = _read_outer(raw.title, raw.tags, f"the summary of {place}")
         return StoredConversation(
             key=key,
             scope=scope,
@@ -187,6 +191,9 @@ class RowStore(Store):
             total=raw.total,
             annotations=_read_notes(raw.notes, place),
             metadata=documents.decode(raw.metadata, f"the metadata of {place}"),
+            title=title,
+            tags=tags,
+            cost=raw.cost,
             first=raw.first,
         )
 
@@ -326,18 +333,23 @@ def _read_notes(texts: Sequence[str], place: str) -> tuple[Document, ...]:
     return tuple(documents.decode(text, f"an annotation of {place}") for text in texts)
 
 
+def _read_outer(title: str, tags: str, place: str) -> tuple[str, tuple[str, ...]]:
+    outer = documents.decode(f'{{"title":{title},"tags":{tags}}}', place)
+    return outer["title"], tuple(outer["tags"])
+
+
 def _read_summary(raw: RawSummary, scope: str) -> ConversationSummary:
     place = f"the summary of {raw.key!r} (scope {scope!r})"
-    outer = documents.decode(f'{{"title":{raw.title},"tags":{raw.tags}}}', place)
+    title, tags = _read_outer(raw.title, raw.tags, place)
     return ConversationSummary(
         key=raw.key,
         scope=scope,
-        title=outer["title"],
+        title=title,
         turns=raw.turns,
         created=documents.from_micros(raw.created),
         updated=documents.from_micros(raw.updated),
         cost=raw.cost,
-        tags=tuple(outer["tags"]),
+        tags=tags,
         metadata=documents.decode(raw.metadata, place),
         source=raw.source,
     )

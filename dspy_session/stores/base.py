@@ -100,6 +100,9 @@ class StoredConversation:
         total: the number of turns on the line; the next one gets this index.
         annotations: the annotations that speak of no turn, the latest of each `(kind, path)`, oldest first.
         metadata: the document which was given at creation.
+        title: as last given, or "".
+        tags: as last given.
+        cost: the sum of the costs that its commits reported.
         first: the index of the oldest turn that is still stored; above 0 only after `Store.prune`.
     """
 
@@ -111,6 +114,9 @@ class StoredConversation:
     total: int
     annotations: tuple[Document, ...]
     metadata: Document
+    title: str = ""
+    tags: tuple[str, ...] = ()
+    cost: float = 0.0
     first: int = 0
 
 

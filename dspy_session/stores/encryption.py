@@ -247,10 +247,13 @@ class EncryptedStore(WrappedStore):
         metadata, _ = self._open_root(found.metadata, "metadata", _Place(scope, key, ()))
         place = _Place(scope, key, lineage)
         self._remember(scope, key, found.revision, found.total)
+        title, tags = self._open_outer(found.title, found.tags, place)
         return replace(
             found,
             head=head,
             metadata=metadata,
+            title=title,
+            tags=tags,
             turns=tuple(self._open_turn(turn, place) for turn in found.turns),
             annotations=tuple(self._open_note(note, place) for note in found.annotations),
         )
@@ -360,13 +363,16 @@ class EncryptedStore(WrappedStore):
 
     def _open_summary(self, row: ConversationSummary) -> ConversationSummary:
         metadata, lineage = self._open_root(row.metadata, "metadata", _Place(row.scope, row.key, ()))
-        place, name = _Place(row.scope, row.key, lineage), f"the summary of {row.key!r} (scope {row.scope!r})"
-        title, tags = row.title, row.tags
+        title, tags = self._open_outer(row.title, row.tags, _Place(row.scope, row.key, lineage))
+        return replace(row, title=title, tags=tags, metadata=metadata)
+
+    def _open_outer(self, title: str, tags: tuple[str, ...], place: _Place) -> tuple[str, tuple[str, ...]]:
+        name = f"the summary of {place.key!r} (scope {place.scope!r})"
         if title:
             [title] = json.loads(self._keys.open(title, place.all(-1, "title"), name))
         if tags:
             tags = tuple(json.loads(self._keys.open(tags[0], place.all(-1, "tags"), name)))
-        return replace(row, title=title, tags=tags, metadata=metadata)
+        return title, tags
 
 
 class _Place:

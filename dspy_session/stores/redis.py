@@ -328,11 +328,14 @@ class RedisStore(RowStore):
 
     def _load(self, scope: str, key: str, last: int | None) -> RawConversation:
         answer = self._ask("load", scope, key, "last", "" if last is None else last, again=True)
-        _, window, revision, head, metadata, total, first, notes = answer
+        _, window, revision, head, metadata, total, first, notes, title, tags, cost = answer
         return RawConversation(
             revision=_text(revision),
             head=_text(head or b"null"),
             metadata=_text(metadata),
+            title=_text(title),
+            tags=_text(tags),
+            cost=float(cost),
             total=int(total),
             first=int(first),
             turns=list(_window(window)),

@@ -705,6 +705,8 @@ class StoreSuite:
         assert (after.turns, after.cost, after.title, after.tags) == (1, 0.75, "new", ())
         assert after.created == row.created
         assert after.updated >= row.updated
+        found = self.load(last=0)
+        assert (found.title, found.tags, found.cost) == ("new", (), 0.75)
 
     def test_listing_in_the_order_of_keys(self) -> None:
         keys = ["b", "a", "é", "Z", "", "\uffff", "😀", "ab", "a\x00"]

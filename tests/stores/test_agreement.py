@@ -187,7 +187,11 @@ def attempt(operation: Callable[[Store, int], Any], store: Store, place: int) ->
 def plain(found: StoredConversation) -> tuple[Any, ...]:
     """All of a conversation but its revision, which each store chooses for itself."""
     turns: tuple[StoredTurn, ...] = found.turns
-    return (found.key, found.head, turns, found.total, found.annotations, found.metadata, found.first)
+    return (found.key, found.head, turns, found.total, found.annotations, found.metadata, found.first) + (
+        found.title,
+        found.tags,
+        found.cost,
+    )
 
 
 def summary(row: ConversationSummary) -> tuple[Any, ...]:

@@ -18,4 +18,4 @@ for place, note in ipairs(standing_notes(c, c.total)) do
   notes[place] = note.text
 end
 local head = redis.call('HGET', P .. 'h:' .. int(c.head), 'data')
-return { 'ok', window(c, start, stop), revision(c), head, c.metadata, c.total, c.first, notes }
+return { 'ok', window(c, start, stop), revision(c), head, c.metadata, c.total, c.first, notes, c.title, c.tags, c.cost }
