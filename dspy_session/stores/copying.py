@@ -49,8 +49,11 @@ def _begin(target: Store, found: StoredConversation, name: str) -> tuple[str, in
             *(name, found.head), scope=found.scope, metadata=metadata, title=found.title, tags=found.tags
         )
         return revision, 0
-    unfinished = (there.head, there.metadata) == (found.head, metadata) and not there.annotations
-    if not unfinished or there.cost or there.total > found.total - found.first:
+    begun = (there.head, there.metadata) == (found.head, metadata) and not there.annotations and not there.cost
+    if begun and 0 < there.total <= found.total - found.first:
+        [last] = source.turns(found.key, scope=found.scope, before=found.first + there.total, limit=1)
+        begun = last.data == there.turns[0].data
+    if not begun or there.total > found.total - found.first:
         raise ConversationExistsError(f"the target has a conversation {name!r} in scope {found.scope!r} already")
     return there.revision, there.total
 
