@@ -27,6 +27,7 @@ from ..errors import (
 )
 from .base import MAX_KEY_BYTES, Document
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -71,10 +72,10 @@ class Commit:
 
     def receipt(self) -> bytes:
         """A digest of the whole commit, by which its repetition is recognised."""
-        parts = [self.expected, repr(self.keep), repr(self.title), repr(self.tags), repr(self.cost)]
-        parts += [f"{turn.id!r}{turn.digest.hex()}" for turn in self.turns]
-        parts += [f"{note.name!r}{note.turn!r}{note.text!r}" for note in self.notes]
-        return digest_of("\n".join(parts))
+        parts: list[object] = [self.expected, self.keep, self.title, self.tags, self.cost]
+        parts += [(turn.id, turn.digest) for turn in self.turns]
+        parts += [(note.name, note.turn, note.text) for note in self.notes]
+        return digest_of(repr(parts))
 
 
 def digest_of(text: str) -> bytes:
@@ -119,7 +120,7 @@ def encode(document: Mapping[str, Any], what: str) -> str:
 def _dump(value: Any, what: str) -> str:
     try:
         _check_names(value)
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise SerializationError(f"{what} is not JSON: {error}") from error
     try:

@@ -24,9 +24,10 @@ CREATE TABLE {schema}.conversation (
     metadata text NOT NULL,
     created bigint NOT NULL,
     updated bigint NOT NULL,
+    hour bigint NOT NULL,
     UNIQUE (scope, key)
 );
-CREATE INDEX conversation_updated ON {schema}.conversation (scope, updated);
+CREATE INDEX conversation_hour ON {schema}.conversation (scope, hour);
 CREATE INDEX conversation_family ON {schema}.conversation (family);
 CREATE INDEX conversation_source ON {schema}.conversation (source) WHERE source IS NOT NULL;
 CREATE TABLE {schema}.segment (
@@ -161,6 +162,7 @@ DECLARE
     v_at bigint;
     segment_bound bigint;
     opened bigint;
+    v_now bigint := {schema}.now_micros();
 BEGIN
     SELECT * INTO c FROM {schema}.conversation WHERE scope = p_scope AND key = p_key FOR UPDATE;
     IF NOT FOUND THEN
@@ -254,7 +256,7 @@ BEGIN
         ORDER BY n.place;
     UPDATE {schema}.conversation u SET version = c.version, receipt = c.receipt, segment = c.segment,
         total = c.total, open = c.open, bound = c.bound, title = coalesce(p_title, u.title),
-        tags = coalesce(p_tags, u.tags), cost = u.cost + p_cost, updated = {schema}.now_micros()
+        tags = coalesce(p_tags, u.tags), cost = u.cost + p_cost, updated = v_now, hour = v_now / 3600000000
         WHERE u.id = c.id;
     detail := c.incarnation || '.' || c.version;
 END $$;

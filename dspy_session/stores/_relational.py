@@ -38,11 +38,14 @@ from .in_memory import exists, has_forks
 Run: TypeAlias = Callable[..., list[Any]]
 """Executes one statement with its parameters and returns the rows."""
 
+HOUR = 3_600_000_000
+"""In microseconds. The index for the latest conversations is by the hour, so that few commits change it."""
+
 UNBOUND = 2**62
 """A bound that no version reaches."""
 
 _POSITION = (
-    "SELECT id, incarnation, version, receipt, family, segment, total, first, open, bound, head"
+    "SELECT id, incarnation, version, receipt, family, segment, total, first, open, bound, head, hour"
     " FROM conversation WHERE scope = ? AND key = ?"
 )
 _STANDING_NOTES = """
@@ -72,6 +75,7 @@ class Position(NamedTuple):
     open: int
     bound: int
     head: int
+    hour: int
 
     @property
     def revision(self) -> str:
@@ -161,7 +165,9 @@ class RelationalStore(RowStore):
                 "INSERT INTO segment (family, owner, parent, start, bound) VALUES (?, 0, NULL, 0, 0) RETURNING id",
                 head,
             )[0][0]
-            position = Position(0, incarnation, 1, receipt, head, segment, len(commit.turns), 0, 1, 0, head)
+            position = Position(
+                *(0, incarnation, 1, receipt, head, segment, len(commit.turns), 0, 1, 0, head, now // HOUR)
+            )
             summary = (commit.title, commit.tags, commit.cost, new.metadata, now)
             owner = self._insert(run, commit.scope, commit.key, position, None, summary)
             run("UPDATE segment SET owner = ? WHERE id = ?", owner, segment)
@@ -179,8 +185,8 @@ class RelationalStore(RowStore):
         title, tags, cost, metadata, now = summary
         rows = run(
             "INSERT INTO conversation (scope, key, incarnation, version, receipt, family, segment, total, first,"
-            " open, bound, head, source, title, tags, cost, metadata, created, updated)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " open, bound, head, hour, source, title, tags, cost, metadata, created, updated)"
+            f" VALUES ({', '.join('?' * 20)})"
             " ON CONFLICT (scope, key) DO NOTHING RETURNING id",
             *(self._raw(scope), self._raw(key), *p[1:], source, title, tags, cost, metadata, now, now),
         )
@@ -206,15 +212,17 @@ class RelationalStore(RowStore):
             if not self._check_turns(run, old, commit, start):
                 return old.revision
             indices = self._indices(run, old, commit, start)
-            new = self._advance(run, old, commit, start)
+            new, now = self._advance(run, old, commit, start), self._now(run)
             self._write_rows(run, commit, new, start, indices)
             run(
                 "UPDATE conversation SET version = ?, receipt = ?, segment = ?, total = ?, open = ?, bound = ?,"
                 " title = coalesce(?, title), tags = coalesce(?, tags), cost = cost + ?, updated = ?"
                 " WHERE id = ?",
                 *(new.version, new.receipt, new.segment, new.total, new.open, new.bound),
-                *(commit.title, commit.tags, commit.cost, self._now(run), new.id),
+                *(commit.title, commit.tags, commit.cost, now, new.id),
             )
+            if now // HOUR != old.hour:
+                run("UPDATE conversation SET hour = ? WHERE id = ?", now // HOUR, new.id)
             return new.revision
 
     def _check_fence(self, run: Run, commit: Commit) -> None:
@@ -317,9 +325,9 @@ class RelationalStore(RowStore):
             at = source.total if fork.at is None else fork.at
             if not source.first <= at <= source.total:
                 raise documents.no_position(at, source.first, source.total)
-            title, tags, metadata = run(
-                "SELECT title, tags, metadata FROM conversation WHERE id = ?", source.id
-            )[0]
+            now = self._now(run)
+            sql = "SELECT title, tags, metadata FROM conversation WHERE id = ?"
+            [(title, tags, metadata)] = run(sql, source.id)
             new = source._replace(
                 incarnation=secrets.token_hex(6),
                 version=1,
@@ -328,13 +336,14 @@ class RelationalStore(RowStore):
                 open=0,
                 bound=source.limit,
                 head=source.head if fork.head is None else self._write_head(run, fork.head),
+                hour=now // HOUR,
             )
             summary = (
                 title if fork.title is None else fork.title,
                 tags if fork.tags is None else fork.tags,
                 0.0,
                 metadata if fork.metadata is None else fork.metadata,
-                self._now(run),
+                now,
             )
             self._insert(run, fork.scope, fork.new_key, new, source.id, summary)
             return new.revision
@@ -370,7 +379,10 @@ class RelationalStore(RowStore):
 
     def _expire(self, scope: str, before: int) -> tuple[str, ...]:
         with self._reading() as run:
-            rows = run("SELECT key FROM conversation WHERE scope = ? AND updated < ?", self._raw(scope), before)
+            rows = run(
+                "SELECT key FROM conversation WHERE scope = ? AND hour <= ? AND updated < ?",
+                *(self._raw(scope), before // HOUR, before),
+            )
         gone: list[str] = []
         for key in [self._key(row[0]) for row in rows]:
             with self._writing() as run:
@@ -410,7 +422,7 @@ class RelationalStore(RowStore):
     def _sweep(self, run: Run, family: int, heads: Iterable[int] = ()) -> None:
         """Delete what no conversation of a family shows any more; of the heads, look at these."""
         rows = run(
-            "SELECT id, incarnation, version, receipt, family, segment, total, first, open, bound, head"
+            "SELECT id, incarnation, version, receipt, family, segment, total, first, open, bound, head, hour"
             f" FROM conversation WHERE family = ? ORDER BY id{self._for_update}",
             family,
         )
@@ -488,9 +500,9 @@ class RelationalStore(RowStore):
             where.append("c.key > ?")
             values.append(self._raw(listing.after))
         if listing.since is not None:
-            where.append("c.updated >= ?")
-            values.append(listing.since)
-        order = "c.key" if listing.order == "key" else "c.updated DESC, c.key"
+            where += ["c.hour >= ?", "c.updated >= ?"]
+            values += [listing.since // HOUR, listing.since]
+        order = "c.key" if listing.order == "key" else "c.hour DESC, c.updated DESC, c.key"
         limit = "" if listing.limit is None else f" LIMIT {listing.limit:d}"
         with self._reading() as run:
             rows = run(

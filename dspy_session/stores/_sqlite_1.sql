@@ -24,9 +24,10 @@ CREATE TABLE conversation (
     metadata TEXT NOT NULL,
     created INTEGER NOT NULL,
     updated INTEGER NOT NULL,
+    hour INTEGER NOT NULL,
     UNIQUE (scope, key)
 );
-CREATE INDEX conversation_updated ON conversation (scope, updated);
+CREATE INDEX conversation_hour ON conversation (scope, hour);
 CREATE INDEX conversation_family ON conversation (family);
 CREATE INDEX conversation_source ON conversation (source) WHERE source IS NOT NULL;
 CREATE TABLE segment (

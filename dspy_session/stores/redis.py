@@ -100,7 +100,10 @@ class RedisStore(RowStore):
     def _check_schema(self) -> None:
         key = f"{self.prefix}:schema"
         self._client.set(key, SCHEMA_VERSION, nx=True)
-        version = int(self._client.get(key))
+        raw = self._client.get(key)
+        if raw is None or not raw.isdigit():
+            raise FormatError(f"the key {key!r} in {self._place} is not of a store of conversations")
+        version = int(raw)
         if version > SCHEMA_VERSION:
             raise UnsupportedVersionError(
                 f"{self.prefix!r} in {self._place} has schema version {version};"
@@ -113,7 +116,7 @@ class RedisStore(RowStore):
             yield
         except redis.exceptions.AuthenticationError as error:
             raise StoreUnavailableError(f"{self._place} refused the user name or password: {error}") from error
-        except (redis.exceptions.ResponseError, ValueError) as error:
+        except redis.exceptions.ResponseError as error:
             raise self._explain(error) from error
         except redis.exceptions.RedisError as error:
             raise StoreUnavailableError(

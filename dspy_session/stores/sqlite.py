@@ -67,7 +67,6 @@ class SQLiteStore(RelationalStore):
     def _forget_connections(self) -> None:
         self._pid = os.getpid()
         self._idle: list[sqlite3.Connection] = []
-        self._mutex = threading.Lock()
         self._one_writer = threading.Lock()
 
     # -- opening --------------------------------------------------------------------------------------------
@@ -153,26 +152,34 @@ class SQLiteStore(RelationalStore):
             return FormatError(f"{self.path} is damaged or no SQLite database: {text}")
         return StoreUnavailableError(f"{self.path}: {text}; nothing was written")
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _own_process(self) -> None:
         if self._pid != os.getpid():
             # A connection must not be used, nor closed, across a fork: the parent's locks would be lost.
             _inherited.extend(self._idle)
             self._forget_connections()
-        with self._mutex:
-            connection = self._idle.pop() if self._idle else None
-        with self._errors():
-            if connection is None:
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        self._own_process()
+        # list.pop and list.append are atomic, so threads need no lock to share the idle connections.
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            with self._errors():
                 connection = self._connect()
-            try:
-                yield connection
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            finally:
-                with self._mutex:
-                    self._idle.append(connection)
+        try:
+            yield connection
+        except BaseException as error:
+            # Closing rolls back too, should the connection not even be fit for that.
+            if _rolled_back(connection):
+                self._idle.append(connection)
+            else:
+                connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise self._explain(error) from error
+            raise
+        else:
+            self._idle.append(connection)
 
     @contextmanager
     def _reading(self) -> Iterator[Run]:
@@ -183,7 +190,8 @@ class SQLiteStore(RelationalStore):
 
     @contextmanager
     def _writing(self) -> Iterator[Run]:
-        with self._connection() as connection, self._one_writer:
+        self._own_process()
+        with self._one_writer, self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield _runner(connection)
             connection.execute("COMMIT")
@@ -191,9 +199,8 @@ class SQLiteStore(RelationalStore):
     def close(self) -> None:
         super().close()
         if self._pid == os.getpid():
-            with self._mutex:
-                while self._idle:
-                    self._idle.pop().close()
+            while self._idle:
+                self._idle.pop().close()
 
     # -- what differs ---------------------------------------------------------------------------------------
 
@@ -242,6 +249,15 @@ class SQLiteStore(RelationalStore):
             warnings.append("synchronous is normal: a power cut may take the last acknowledged commits")
         problems = (*(Problem("", None, None, f"SQLite: {text}") for text in damage), *report.problems)
         return VerifyReport(report.conversations, report.turns, problems, settings, tuple(warnings))
+
+
+def _rolled_back(connection: sqlite3.Connection) -> bool:
+    try:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except sqlite3.Error:
+        return False
+    return True
 
 
 def _runner(connection: sqlite3.Connection) -> Run:
