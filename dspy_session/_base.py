@@ -488,6 +488,10 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         if self.training() is not None:
             # The live conversation must not enter a training call.
             new._state = self.new_state()
+            for predictor in new.predictors():
+                # Some optimizers set instructions on the signature in place, which copies share with the original.
+                signature = predictor.signature
+                predictor.signature = signature.with_instructions(signature.instructions)
             new._birth = self._birth or _training.Birth()
         elif (call := sampling_call()) is not None and new._born_in is None:
             new._state = self.state.fork()
