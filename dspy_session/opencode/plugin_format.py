@@ -15,7 +15,7 @@ from typing import Any
 from dspy_session.opencode import _fields as read
 from dspy_session.opencode.grouping import live
 from dspy_session.opencode.parts import FilePart, ToolCall
-from dspy_session.opencode.quality import Evaluation, clean_task, evaluate
+from dspy_session.opencode.plugin_scores import Evaluation, clean_task, evaluate
 from dspy_session.opencode.records import SessionRecord, Turn, moment
 
 Json = dict[str, Any]

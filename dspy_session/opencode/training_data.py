@@ -17,7 +17,7 @@ from dspy_session.opencode import _fields as read
 from dspy_session.opencode.grouping import live
 from dspy_session.opencode.history import History
 from dspy_session.opencode.plugin_format import example
-from dspy_session.opencode.quality import evaluate
+from dspy_session.opencode.plugin_scores import evaluate
 from dspy_session.opencode.records import SessionRecord
 from dspy_session.opencode.sources.base import Skips
 from dspy_session.opencode.sources.plugin_log import PluginLogSource
@@ -30,7 +30,7 @@ def load_training_data(logs_dir: Logs = ".opencode-logs") -> list[Json]:
     """All examples of sessions that succeeded.
 
     Args:
-        logs_dir: a folder with the plugin's `dspy-*.json` of any format; or a `History`, or sessions, of which
+        logs_dir: a folder with the plugin's `dspy-*.json` of any format; or a `History` or sessions, of which
             the turns are taken that the plugin would have saved.
 
     Returns:

@@ -13,9 +13,10 @@ Json = dict[str, Any]
 SESSION_COLUMNS = """
 id text primary key, project_id text not null, workspace_id text, parent_id text, slug text not null,
 directory text not null, path text, title text not null, version text not null, share_url text,
-summary_additions integer, summary_deletions integer, summary_files integer, summary_diffs text, metadata text,
-cost real default 0 not null, tokens_input integer default 0 not null, tokens_output integer default 0 not null,
-tokens_reasoning integer default 0 not null, tokens_cache_read integer default 0 not null,
+summary_additions integer, summary_deletions integer, summary_files integer, summary_diffs text,
+metadata text, cost real default 0 not null, tokens_input integer default 0 not null,
+tokens_output integer default 0 not null, tokens_reasoning integer default 0 not null,
+tokens_cache_read integer default 0 not null,
 tokens_cache_write integer default 0 not null, revert text, permission text, agent text, model text,
 time_created integer not null, time_updated integer not null, time_compacting integer, time_archived integer
 """
