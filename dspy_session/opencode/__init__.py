@@ -43,6 +43,11 @@ _PLACES = {
     "outcomes": ("Outcome", "failed", "outcome", "succeeded"),
     "plugin_scores": ("Evaluation", "Quality", "evaluate", "quality"),
     "sources.base": ("Skip", "SkippedRecordWarning"),
+    "exports.writing": ("ExportReport", "export"),
+    "exports.redaction": ("RedactionReport", "Redactor"),
+    "exports.atif": ("from_atif", "to_atif"),
+    "exports.chat_formats": ("to_chat", "to_sharegpt"),
+    "logger": ("LogReport", "Logger"),
     "training_data": (
         "ToolPatterns",
         "analyze_tool_patterns",
@@ -77,8 +82,18 @@ if TYPE_CHECKING:
     from dspy_session.opencode.conversion import load_dspy_examples as load_dspy_examples
     from dspy_session.opencode.conversion import seed_session as seed_session
     from dspy_session.opencode.conversion import to_examples as to_examples
+    from dspy_session.opencode.exports.atif import from_atif as from_atif
+    from dspy_session.opencode.exports.atif import to_atif as to_atif
+    from dspy_session.opencode.exports.chat_formats import to_chat as to_chat
+    from dspy_session.opencode.exports.chat_formats import to_sharegpt as to_sharegpt
+    from dspy_session.opencode.exports.redaction import RedactionReport as RedactionReport
+    from dspy_session.opencode.exports.redaction import Redactor as Redactor
+    from dspy_session.opencode.exports.writing import ExportReport as ExportReport
+    from dspy_session.opencode.exports.writing import export as export
     from dspy_session.opencode.history import History as History
     from dspy_session.opencode.history import open_source as open_source
+    from dspy_session.opencode.logger import Logger as Logger
+    from dspy_session.opencode.logger import LogReport as LogReport
     from dspy_session.opencode.metrics import compute_success_rate as compute_success_rate
     from dspy_session.opencode.metrics import evaluate_solution as evaluate_solution
     from dspy_session.opencode.metrics import quality_score as quality_score

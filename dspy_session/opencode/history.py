@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
 
-from dspy_session.errors import ConfigurationError, SourceFormatError, UnknownPathError
+from dspy_session.errors import SourceFormatError, UnknownPathError
 from dspy_session.opencode.records import SessionRecord
 from dspy_session.opencode.sources.base import Skip, Skips, Source
 from dspy_session.opencode.sources.opening import discovered, sources_of
 from dspy_session.opencode.sources.plugin_log import RawLogSource
+from dspy_session.opencode.times import When, milliseconds
 from dspy_session.opencode.tokens import Usage, total_usage
-
-When = str | date | datetime | int | float
 
 
 class History:
@@ -174,28 +172,6 @@ def open_source(path: str | os.PathLike[str] | None = None) -> History:
     if len(history.sources) == 1:
         history._heads()
     return history
-
-
-def milliseconds(when: When) -> int:
-    """A point in time as milliseconds since the epoch.
-
-    Raises:
-        ConfigurationError: the text is no ISO date or time.
-    """
-    if isinstance(when, (int, float)):
-        return round(when * 1000)
-    if isinstance(when, str):
-        try:
-            when = datetime.fromisoformat(when.strip().replace("Z", "+00:00"))
-        except ValueError:
-            raise ConfigurationError(
-                f"{when!r} is no date: write it as 2026-10-01 or 2026-10-01T12:00"
-            ) from None
-    if not isinstance(when, datetime):
-        when = datetime(when.year, when.month, when.day)
-    # A time without a zone is the user's own; astimezone() fails for years that the platform lacks.
-    at = when if when.tzinfo else when.astimezone()
-    return (at - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(milliseconds=1)
 
 
 def _rank(source: Source, record: SessionRecord) -> int:

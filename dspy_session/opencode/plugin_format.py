@@ -16,7 +16,8 @@ from dspy_session.opencode import _fields as read
 from dspy_session.opencode.grouping import live
 from dspy_session.opencode.parts import FilePart, ToolCall
 from dspy_session.opencode.plugin_scores import Evaluation, clean_task, evaluate
-from dspy_session.opencode.records import SessionRecord, Turn, moment
+from dspy_session.opencode.records import SessionRecord, Turn
+from dspy_session.opencode.times import stamp
 
 Json = dict[str, Any]
 
@@ -222,11 +223,6 @@ def session_log(session: SessionRecord, turns: Iterable[Turn], generated: int) -
         "outcome": examples[-1]["outcome"] if examples else last,
         "examples": examples,
     }
-
-
-def stamp(milliseconds: int) -> str:
-    """Milliseconds since the epoch as JavaScript writes a time: `2025-11-28T13:26:00.715Z`."""
-    return moment(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _cwd(turn: Turn) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,7 @@ from dspy_session.opencode.parts import (
     TextPart,
     ToolCall,
 )
+from dspy_session.opencode.times import moment
 from dspy_session.opencode.tokens import Usage, read_usage, total_usage
 
 if TYPE_CHECKING:
@@ -396,14 +397,6 @@ class _Loaded:
 
     def __call__(self) -> Content:
         return self.content
-
-
-def moment(milliseconds: int) -> datetime:
-    """The UTC time of milliseconds since the epoch; times beyond year 9999 or before 1 are held there."""
-    last = datetime.max.replace(tzinfo=timezone.utc)
-    if abs(milliseconds) >= 253_402_300_800_000:
-        return last if milliseconds > 0 else datetime.min.replace(tzinfo=timezone.utc)
-    return datetime.fromtimestamp(0, tz=timezone.utc) + timedelta(milliseconds=max(milliseconds, -62e12))
 
 
 def unquoted(typed: str) -> str:

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from dspy_session.errors import SourceFormatError
 from dspy_session.opencode import _fields as read
@@ -30,6 +29,7 @@ from dspy_session.opencode import parsing
 from dspy_session.opencode.parsing import Json, ParseError
 from dspy_session.opencode.records import Content, Message, SessionRecord
 from dspy_session.opencode.sources.base import Source
+from dspy_session.opencode.times import parse_stamp
 
 _DSPY = re.compile(r'^\s*\{\s*"session"\s*:')
 _RAW = re.compile(r'^\s*\{\s*"sessionId"\s*:')
@@ -51,7 +51,7 @@ class PluginLogSource(Source):
         """The one session of the file."""
         stored = self.read()
         session_id = stored["session"]
-        created = _milliseconds(stored.get("generated"))
+        created = parse_stamp(stored.get("generated"))
         examples = self.examples(stored)
         context = read.mapping(read.mapping(examples[0].get("input")).get("context")) if examples else {}
         info: Json = {"id": session_id, "title": "", "version": "", "time": {"updated": created}}
@@ -84,7 +84,7 @@ class PluginLogSource(Source):
 
     def _content(self, session_id: str) -> Content:
         stored = self.read()
-        generated = _milliseconds(stored.get("generated"))
+        generated = parse_stamp(stored.get("generated"))
         messages: list[Message] = []
         for number, example in enumerate(self.examples(stored)):
             messages += _exchange(example, number, session_id, generated)
@@ -159,19 +159,10 @@ def _load(path: Path) -> Json:
         raise SourceFormatError(f"{path}: cannot be read: {error}") from error
 
 
-def _milliseconds(stamp: Any) -> int:
-    """An ISO time of JavaScript, as `2025-11-28T13:25:38.695Z`; or 0."""
-    try:
-        at = datetime.fromisoformat(str(stamp).replace("Z", "+00:00"))
-        return round((at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return 0
-
-
 def _started(example: Json, otherwise: int) -> int:
     stamps = [read.mapping(example.get("metadata")).get("timestamp")]
     stamps += [read.mapping(action).get("timestamp") for action in read.items(example.get("actions"))]
-    return min((at for at in map(_milliseconds, stamps) if at), default=otherwise)
+    return min((at for at in map(parse_stamp, stamps) if at), default=otherwise)
 
 
 def _exchange(example: Json, number: int, session_id: str, generated: int) -> list[Message]:
@@ -212,7 +203,7 @@ def _numbered(head: Json, parts: Sequence[Json]) -> list[Json]:
 def _call(action: Json) -> Json:
     args = action.get("args")
     state: Json = {"input": args if isinstance(args, dict) else {}}
-    started = _milliseconds(action.get("timestamp"))
+    started = parse_stamp(action.get("timestamp"))
     if started:
         state["time"] = {"start": started}
     if isinstance(action.get("result"), str):
@@ -230,7 +221,7 @@ def _raw_head(entry: Json, session_id: str) -> Json:
     info["sessionID"] = session_id
     time = dict(read.mapping(info.get("time")))
     stamp = entry.get("timestamp")
-    time.setdefault("created", stamp if isinstance(stamp, int) else _milliseconds(stamp))
+    time.setdefault("created", stamp if isinstance(stamp, int) else parse_stamp(stamp))
     info["time"] = {**time, "created": read.count(time["created"])}
     return info
 
@@ -240,7 +231,7 @@ def _raw_messages(heads: list[tuple[Json, str]], calls: list[Json]) -> Iterable[
     replies = [head for head, _ in heads if head["role"] == "assistant"]
     made: dict[int, list[Json]] = {}
     for action in calls:
-        at = _milliseconds(action.get("timestamp"))
+        at = parse_stamp(action.get("timestamp"))
         begun = [i for i, head in enumerate(replies) if head["time"]["created"] <= at]
         made.setdefault(begun[-1] if begun else 0, []).append(_call(action))
     place = -1
