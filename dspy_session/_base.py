@@ -1,0 +1,495 @@
+"""What a session is made of: a program, options, a state, and the ways to call it.
+
+The rest of its API is in `_editing` (changing the conversation), `_exporting` (scores and examples) and
+`_persistence` (files). `Session` itself is a thin class over all of it: optimizers paste its source into prompts.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import logging
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import dspy
+from dspy import History
+
+from dspy_session import _training, display
+from dspy_session._binding import BoundSession, Replay, UseState, bind
+from dspy_session._calls import Frame, TurnCall
+from dspy_session._editing import Editing
+from dspy_session._exporting import Exporting
+from dspy_session._injection import adopt, is_closed, predictors
+from dspy_session._options import (
+    Busy,
+    CopyMode,
+    HistoryPolicy,
+    LockMode,
+    MetricErrors,
+    Options,
+    Overflow,
+    Record,
+    Unbound,
+)
+from dspy_session._persistence import Persistence
+from dspy_session._program import Program, study
+from dspy_session.errors import ConfigurationError
+from dspy_session.history import HistoryView
+from dspy_session.state import SessionState
+from dspy_session.turns import Turn, TurnRecord
+from dspy_session.windows import Window
+
+logger = logging.getLogger("dspy_session")
+_lineages = itertools.count()
+
+
+def _option(name: str, meaning: str) -> Any:
+    """A property that reads an option, and checks a new value before it is taken."""
+
+    def read(self: SessionBase) -> Any:
+        return getattr(self._options, name)
+
+    def write(self: SessionBase, value: Any) -> None:
+        changed = {name: value}
+        if name == "max_turns":
+            changed["window"] = None
+        self._options = dataclasses.replace(self._options, **changed)
+
+    return property(read, write, doc=meaning)
+
+
+class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore[misc]
+    """The machinery of `Session`."""
+
+    is_dspy_session = True
+
+    def __init__(
+        self,
+        module: dspy.Module,
+        *,
+        history_field: str = "history",
+        max_turns: int | None = None,
+        max_stored_turns: int | None = None,
+        exclude_fields: Collection[str] | None = None,
+        history_input_fields: Collection[str] | None = None,
+        input_field_override: Collection[str] | None = None,
+        history_extras: Collection[str] | None = None,
+        window: Window | None = None,
+        initial_history: History | None = None,
+        history_policy: HistoryPolicy = "override",
+        on_metric_error: MetricErrors = "zero",
+        on_overflow: Overflow = "raise",
+        strict_history_annotation: bool = False,
+        copy_mode: CopyMode = "deep",
+        lock: LockMode = "none",
+        busy: Busy = "wait",
+        record: Record = "turns",
+        unbound: Unbound = "default",
+        on_turn: Callable[[Any, Turn], Any] | None = None,
+    ) -> None:
+        """Wrap a program.
+
+        Args:
+            module: any `dspy.Module`.
+            history_field: the keyword that carries an explicit history, and its key in examples. If the program
+                takes a `dspy.History` under another name, that name wins, with a warning.
+            max_turns: the model is shown only the newest messages, this many, the initial history included.
+            max_stored_turns: only this many turns are kept.
+            exclude_fields: inputs and outputs that past turns are shown without.
+            history_input_fields: if given, the only inputs that past turns are shown with.
+            input_field_override: another name for `history_input_fields`.
+            history_extras: what of a prediction beside its declared outputs past turns are shown with, too.
+            window: what part of the conversation the model is shown, see `dspy_session.windows`.
+            initial_history: messages in front of the first turn; they are no turns.
+            history_policy: what an explicit history does. `"override"`: the call is shown it and leaves no trace.
+                `"use_if_provided"`: the call is shown it and becomes a turn. `"replace_session"`: it becomes the
+                initial history of a conversation that begins with this call.
+            on_metric_error: whether an error of a metric counts as 0.0 or is raised.
+            on_overflow: when the model refuses a prompt for its length: `"raise"` its error, or `"trim"` the
+                history to its newer half, again and again, and run the program anew.
+            strict_history_annotation: only `dspy.History` itself counts as a history, not its subclasses.
+            copy_mode: whether the program is copied: `"deep"`, `"shallow"` or `"none"`.
+            lock: `"thread"` or `"async"`: calls of one state, in threads and tasks alike, wait for each other.
+            busy: what a call does that finds its state locked: `"wait"`, or `"fail"` with `BusyError`.
+            record: `"calls"` keeps the predictors' calls with each turn.
+            unbound: `"error"` refuses calls outside of `use_state` and `bind`; for servers.
+            on_turn: called with the session and the turn after each recorded turn; may be async. What it raises is
+                logged and does not reach the caller.
+
+        Raises:
+            ConfigurationError: a parameter has a value that is not allowed.
+            HistoryTypeError: `initial_history` is no `dspy.History`.
+        """
+        super().__init__()
+        if not isinstance(module, dspy.Module):
+            hint = "; make an instance of it first" if isinstance(module, type) else ""
+            raise ConfigurationError(f"a session wraps a dspy.Module, not {module!r}{hint}")
+        if input_field_override is not None and history_input_fields is not None:
+            raise ConfigurationError("history_input_fields and input_field_override are the same: give one")
+        options = Options(
+            history_field=history_field,
+            max_turns=max_turns,
+            max_stored_turns=max_stored_turns,
+            exclude_fields=exclude_fields,  # type: ignore[arg-type]
+            history_input_fields=history_input_fields if input_field_override is None else input_field_override,  # type: ignore[arg-type]
+            history_extras=history_extras,  # type: ignore[arg-type]
+            window=window,
+            history_policy=history_policy,
+            on_metric_error=on_metric_error,
+            on_overflow=on_overflow,
+            strict_history_annotation=strict_history_annotation,
+            copy_mode=copy_mode,
+            lock=lock,
+            busy=busy,
+            record=record,
+            unbound=unbound,
+            on_turn=on_turn,
+            initial_history=initial_history,
+        )
+        self._options = options
+        self._lineage = next(_lineages)
+        self._birth: _training.Birth | None = None
+        self._born_in: Frame | None = None
+        self._instead_of_forward: Callable[..., Any] | None = None
+        self._install(_cloned(module, options.copy_mode))
+        self._state = self.new_state()
+
+    def _install(self, module: dspy.Module) -> None:
+        """Take a program, prepared for conversations, in the place of the present one."""
+        options = self._options
+        program = study(module, options.history_field, strict=options.strict_history_annotation)
+        if program.renamed is not None:
+            warnings.warn(
+                f"the program uses the name {program.renamed!r} itself or takes its history as "
+                f"{program.history_field!r}: histories are passed, and exported, as {program.history_field!r}",
+                stacklevel=4,
+            )
+        adopt(module, program.history_field)
+        self._program = program
+        self._options.history_field = program.history_field
+        self.module = module
+        self._watches = not is_closed(module)
+        self._paths: dict[int, str] | None = None
+
+    # ── calling ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Answer, knowing the conversation so far, and record the exchange.
+
+        Args:
+            *args: positional inputs, where the program takes them.
+            **kwargs: the program's inputs; and an explicit `dspy.History` under the name of the history field, of
+                which `history_policy` decides what it does.
+
+        Returns:
+            What the program returned.
+
+        Raises:
+            HistoryTypeError: the explicit history is no `dspy.History`.
+            BusyError, UnboundStateError: see `busy` and `unbound`.
+        """
+        return self._run(TurnCall(self, args, kwargs))
+
+    async def aforward(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward` for async code: awaits the program's `acall`."""
+        return await self._arun(TurnCall(self, args, kwargs))
+
+    def _run(self, call: TurnCall) -> Any:
+        with call.held():
+            while True:
+                call.begin()
+                try:
+                    with call.opened() as inputs:
+                        result = self._target(call)(*call.args, **inputs)
+                    break
+                except Exception as error:
+                    if not call.overflowed(error):
+                        raise
+            call.commit(result)
+        call.tell()
+        return result
+
+    async def _arun(self, call: TurnCall) -> Any:
+        async with call.aheld():
+            while True:
+                call.begin()
+                try:
+                    with call.opened() as inputs:
+                        result = await self._atarget(call)(*call.args, **inputs)
+                    break
+                except Exception as error:
+                    if not call.overflowed(error):
+                        raise
+            call.commit(result)
+        await call.atell()
+        return result
+
+    def _target(self, call: TurnCall) -> Callable[..., Any]:
+        replaced = self._instead_of_forward
+        if replaced is not None and call.outer is None:
+            return replaced
+        return self.module  # type: ignore[no-any-return]
+
+    def _atarget(self, call: TurnCall) -> Callable[..., Any]:
+        return self.module.acall  # type: ignore[no-any-return]
+
+    def batch(self, examples: Any, *args: Any, **kwargs: Any) -> Any:
+        """`dspy.Module.batch`, as a replay: each example is answered by itself, and none becomes a turn.
+
+        Inside `use_state` they are turns of the bound state.
+        """
+        if self.is_bound():
+            return super().batch(examples, *args, **kwargs)
+        with self.replay():
+            return super().batch(examples, *args, **kwargs)
+
+    def preview(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        """The messages that the first predictor would send for these inputs, without asking the model.
+
+        The program runs up to there: what it does before its first predictor is done. Nothing is recorded.
+        """
+        from dspy_session._preview import preview
+
+        return preview(self, args, kwargs)
+
+    # ── states ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def new_state(self, *, initial_history: History | None = None, l2_memory: str = "") -> SessionState:
+        """An empty state for this session.
+
+        Args:
+            initial_history: messages in front of the turns; the session's own by default.
+            l2_memory: long-term memory to begin with.
+        """
+        state = SessionState(l2_memory=l2_memory)
+        head = self._options.initial_history if initial_history is None else initial_history
+        if head is not None:
+            state.set_head(head, self._program.known_inputs())
+        return state
+
+    def use_state(self, state: SessionState) -> UseState:
+        """Bind a state for a `with` or `async with` block: calls inside it are turns of that state.
+
+        Whatever DSPy runs in the block lands there too: nested calls, tasks, `dspy.Parallel`, `batch`, `Evaluate`,
+        streams. Into raw threads and executors, or a stream that is consumed elsewhere, `bind` carries it.
+
+        Raises:
+            BindingError: the block is inside a generator, whose driver would get the binding too.
+        """
+        return UseState(self, state)
+
+    def bind(self, state: SessionState) -> BoundSession:
+        """A module whose calls are this session's calls with the state bound, wherever they are made."""
+        return bind(self, state)
+
+    def replay(self) -> Replay:
+        """A `with` block in which calls are stateless: they are shown the history that they are given or none,
+        and become no turns."""
+        return Replay(self)
+
+    @property
+    def state(self) -> SessionState:
+        """The state that a call made here would extend: the bound one, or the session's own."""
+        from dspy_session import _context
+
+        return _context.scope().bindings.get(self._lineage, self._state)
+
+    @property
+    def own_state(self) -> SessionState:
+        """The session's own state, whatever is bound."""
+        return self._state
+
+    def is_bound(self) -> bool:
+        """Whether a state is bound here by `use_state` or `bind`."""
+        from dspy_session import _context
+
+        return self._lineage in _context.scope().bindings
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The turns of the present state, oldest first; a new list."""
+        return self.state.turns
+
+    @property
+    def session_history(self) -> History:
+        """The history that the next call would be given."""
+        return self.windowed(self.state.view(self._options.projection)).history()
+
+    def windowed(self, view: HistoryView) -> HistoryView:
+        """What the window shows of a conversation."""
+        window = self._options.window
+        if window is None:
+            return view
+        shown = window(view)
+        if not isinstance(shown, HistoryView):
+            raise ConfigurationError(f"the window {window!r} returned {type(shown).__name__}, not a view")
+        return shown
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Any:
+        raise TypeError("a session is not iterable: iterate over session.turns")
+
+    history_field = _option("history_field", "The keyword of histories.")
+    max_turns = _option("max_turns", "How many messages the model is shown; None: all.")
+    max_stored_turns = _option("max_stored_turns", "How many turns are kept; None: all.")
+    exclude_fields = _option("exclude_fields", "Fields that past turns are shown without.")
+    history_input_fields = _option("history_input_fields", "The only inputs shown of past turns; None: all.")
+    history_policy = _option("history_policy", "What an explicit history does.")
+    window = _option("window", "What part of the conversation the model is shown.")
+    on_turn = _option("on_turn", "Called after each recorded turn.")
+    lock = _option("lock", "Whether calls of one state wait for each other.")
+
+    @property
+    def options(self) -> Options:
+        """The session's options, as checked."""
+        return self._options
+
+    @property
+    def program(self) -> Program:
+        """What the session knows of the program that it wraps."""
+        return self._program
+
+    @property
+    def lineage(self) -> int:
+        """Identifies the session and its copies; a fork has its own."""
+        return self._lineage
+
+    @property
+    def born_in(self) -> Frame | None:
+        """The open turn in which this copy was made."""
+        return self._born_in
+
+    @property
+    def watches(self) -> bool:
+        """Whether predictors that the program makes while it runs must be looked for."""
+        return self._watches
+
+    def training(self) -> _training.Training | None:
+        """Whether the present call is made by an optimizer or by `Evaluate`."""
+        if self._birth is not None:
+            if not self._birth.compile_is_over():
+                return "compile"
+            self._birth = None
+        return _training.training()
+
+    def path_of(self, predictor: Any) -> str | None:
+        """A predictor's path in the program; None if the program made it while it ran."""
+        if self._paths is None:
+            self._paths = {id(found): path for path, found in predictors(self.module)}
+        return self._paths.get(id(predictor))
+
+    def open_nodes(self, frame: Frame) -> Any:
+        """The memories of the program's nodes for one turn; None: all see the conversation."""
+        return None
+
+    def replayed_record(self, explicit: History | None) -> TurnRecord | None:
+        """The recorded turn that a stateless call repeats, if it can be told."""
+        return None
+
+    def first_to_finish(self, straggler: tuple[int, int]) -> bool:
+        """Whether nobody has recorded a turn yet for this item of a `dspy.Parallel`."""
+        return True
+
+    # ── DSPy's module protocol ───────────────────────────────────────────────────────────────────────────
+
+    def named_parameters(self) -> list[tuple[str, Any]]:
+        """The wrapped program's parameters under its own names, so that states and files are the program's."""
+        return self.module.named_parameters()  # type: ignore[no-any-return]
+
+    def map_named_predictors(self, func: Callable[[Any], Any]) -> SessionBase:
+        """Replace each predictor of the program by what a function makes of it."""
+        self.module.map_named_predictors(func)
+        self._install(self.module)
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "forward":
+            # Optimizers patch `forward` on the instance. What they set runs inside the turn, and setting the
+            # class's own method back ends it: kept in the instance, it would be the original's in every copy.
+            own = getattr(value, "__func__", None) is type(self).forward
+            object.__setattr__(self, "_instead_of_forward", None if own else value)
+            return
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name == "forward":
+            object.__setattr__(self, "_instead_of_forward", None)
+            return
+        super().__delattr__(name)
+
+    def _copied(self, module: dspy.Module, state: SessionState) -> SessionBase:
+        """A session with everything as here, but the given program and state."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new.__dict__.update(
+            module=module,
+            callbacks=list(self.callbacks),
+            history=[],
+            _options=copy.copy(self._options),
+            _state=state,
+            _paths=None,
+        )
+        return new
+
+    def __copy__(self) -> SessionBase:
+        return self._copied(self.module, self._state.fork())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SessionBase:
+        new = self._copied(self.module, self._state)
+        memo[id(self)] = new
+        new.__dict__["module"] = copy.deepcopy(self.module, memo)
+        new.__dict__["_instead_of_forward"] = copy.deepcopy(self._instead_of_forward, memo)
+        new._born_in = self._frame_here()
+        if self.training() is not None:
+            # The live conversation must not enter a training call.
+            new._state = self.new_state()
+            new._birth = self._birth or _training.Birth()
+        else:
+            new._state = self._state.fork()
+        return new
+
+    def _frame_here(self) -> Frame | None:
+        from dspy_session import _context
+
+        innermost = _context.frame()
+        if innermost is None:
+            return None
+        return next((frame for frame in innermost.around() if frame.lineage == self._lineage), None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {k: v for k, v in state.items() if k not in ("_lineage", "_born_in", "_birth", "_paths")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        super().__setstate__(dict(state))
+        self._lineage, self._born_in, self._birth, self._paths = next(_lineages), None, None, None
+
+    def __repr__(self) -> str:
+        return display.session_text(self)
+
+    def _repr_html_(self) -> str:
+        return display.session_html(self)
+
+
+def _cloned(module: dspy.Module, copy_mode: str) -> dspy.Module:
+    if copy_mode == "none":
+        return module
+    if copy_mode == "shallow":
+        return copy.copy(module)
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise ConfigurationError(
+            f"{type(module).__name__} cannot be deep-copied ({type(error).__name__}: {error}): build the session "
+            'with copy_mode="shallow" or copy_mode="none"'
+        ) from error

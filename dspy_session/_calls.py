@@ -1,0 +1,395 @@
+"""One call of a session: begin, call, commit. Sync and async calls differ in nothing but the call itself.
+
+`TurnCall` decides when it is made what kind of call this is: a turn of the conversation; a replay, which is shown
+a history of its own and leaves no trace; or a call inside an open turn of the same state, which belongs to that turn.
+Nothing is written before the program has answered, so an error or a cancellation leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import dspy
+from dspy import History
+
+from dspy_session import _context, _training
+from dspy_session._editing import replaced
+from dspy_session._injection import ADOPTER
+from dspy_session._locks import CallLock
+from dspy_session._program import bound
+from dspy_session._rendering import rendering
+from dspy_session.errors import HistoryTypeError, UnboundStateError
+from dspy_session.history import HistoryView, Position
+from dspy_session.state import SessionState
+from dspy_session.turns import Call, Exchange, Turn, TurnRecord, Usage, has_stand_in, keep
+
+if TYPE_CHECKING:
+    from dspy_session._base import SessionBase
+
+logger = logging.getLogger("dspy_session")
+
+
+class _Recorder:
+    """Stands among DSPy's calling modules, and so gets an entry for each model call of the turn."""
+
+    callbacks: list[Any] = []
+
+    def __init__(self) -> None:
+        self.history: list[Mapping[str, Any]] = []
+
+    def usage(self) -> tuple[str | None, Usage | None]:
+        """The models that answered, and what they took."""
+        entries = list(self.history)
+        if not entries:
+            return None, None
+        models = list(dict.fromkeys(str(entry["model"]) for entry in entries if entry.get("model")))
+        costs = [entry.get("cost") for entry in entries]
+        total = {name: 0 for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        for entry in entries:
+            for name in total:
+                total[name] += int((entry.get("usage") or {}).get(name) or 0)
+        known = [float(cost) for cost in costs if cost is not None]
+        return ", ".join(models) or None, Usage(**total, cost=sum(known) if known else None, calls=len(entries))
+
+
+class Frame:
+    """An open turn, as the predictors inside it see it.
+
+    Attributes:
+        session: whose turn it is.
+        state: the state that the turn will be added to.
+        view: the conversation that the turn is given.
+        live: whether the turn will be recorded.
+        parent: the open turn around this one.
+    """
+
+    def __init__(
+        self,
+        session: SessionBase,
+        state: SessionState,
+        view: HistoryView,
+        *,
+        live: bool,
+        parent: Frame | None,
+        replayed: TurnRecord | None = None,
+    ) -> None:
+        self.session, self.state, self.view, self.live, self.parent = session, state, view, live, parent
+        self.replayed = replayed
+        self.lineage = session.lineage
+        self.history_field = session.history_field
+        self.input_names = session.program.known_inputs()
+        self.recorder = _Recorder()
+        self.calls: list[Call] = []
+        self.nodes = session.open_nodes(self)
+        self.closed = False
+        self.preview = False
+        # Each time that a turn is asked again, the model must not answer from DSPy's cache.
+        self.rollout: int | None = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether predictors' answers are kept."""
+        return not self.closed and (self.session.options.record == "calls" or self.nodes is not None)
+
+    def view_for(self, predictor: Any) -> HistoryView | None:
+        """What a predictor is shown; None: it is the bare predictor."""
+        return self.view if self.nodes is None else self.nodes.view(predictor)
+
+    def loop_view(self, loop: Any = None) -> HistoryView:
+        """What an agent that keeps a history of its own begins with."""
+        return (self.view_for(loop.react) if loop is not None else self.view) or HistoryView()
+
+    def heard(
+        self, predictor: Any, inputs: Mapping[str, Any], prediction: Any, view: HistoryView
+    ) -> None:
+        """Take note of a predictor's answer."""
+        if self.nodes is not None:
+            self.nodes.heard(predictor, inputs, prediction)
+        if self.session.options.record == "calls":
+            path = self.session.path_of(predictor)
+            outputs = keep(dict(prediction.items()), "the output")
+            self.calls.append(
+                Call(path, keep(inputs, "the input"), outputs, view, predictor.signature.__name__)
+            )
+
+    def around(self) -> Iterator[Frame]:
+        """This open turn and those around it, innermost first."""
+        frame: Frame | None = self
+        while frame is not None:
+            yield frame
+            frame = frame.parent
+
+
+def open_turn(session: SessionBase, state: SessionState) -> Frame | None:
+    """The open turn that a call of a session belongs to, if there is one.
+
+    It does if the turn is of the same state, or if the session is a copy that was made inside the turn.
+    """
+    innermost = _context.frame()
+    if innermost is None:
+        return None
+    for frame in innermost.around():
+        if frame.lineage == session.lineage and (frame.state is state or session.born_in is frame):
+            return frame
+    return None
+
+
+class TurnCall:
+    """One call of a session, from its arguments to its commit."""
+
+    def __init__(
+        self,
+        session: SessionBase,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        instead_of: TurnRecord | None = None,
+    ) -> None:
+        self.session = session
+        self.instead_of = instead_of
+        self.options = session.options
+        self.program = session.program
+        self.scope = _context.scope()
+        given = bound(session.module, args, kwargs)
+        self.args = args if given is None else ()
+        self.kwargs = dict(kwargs if given is None else given)
+        self.explicit = self._take_history()
+        self.training = None if session.is_bound() else session.training()
+        self.state = self._state()
+        self.outer = open_turn(session, self.state)
+        replay = session.lineage in self.scope.replaying or self.training is not None
+        override = self.explicit is not None and self.options.history_policy == "override"
+        self.live = not (replay or override or self.outer is not None)
+        self._warn_of_evaluation()
+        self._inputs = keep(self.program.recorded(self.kwargs), "the input") if self.live else {}
+        self._head_after: History | None = None
+        self._straggler = _training.straggler_key() if self.live else None
+        self.frame: Frame | None = None
+        self.turn: Turn | None = None
+
+    # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _take_history(self) -> History | None:
+        name = self.program.history_field
+        history = self.kwargs.pop(name, None)
+        if history is None or isinstance(history, History):
+            return history
+        if self.program.passes_history:
+            self.kwargs[name] = history
+            return None
+        raise HistoryTypeError(f"Expected {name} to be dspy.History, got {type(history).__name__}")
+
+    def _state(self) -> SessionState:
+        session = self.session
+        if self.options.unbound == "error" and not session.is_bound() and self.training is None:
+            replay = self.explicit is not None or session.lineage in self.scope.replaying
+            if not replay and open_turn(session, session.state) is None:
+                raise UnboundStateError(
+                    "no state is bound: call the app inside `with app.use_state(state):`, or through "
+                    "`app.bind(state)`; it was built with unbound=\"error\""
+                )
+        return session.state
+
+    def _warn_of_evaluation(self) -> None:
+        if self.training == "evaluate" and self.explicit is None and not self.scope.replaying:
+            warnings.warn(
+                "Evaluate calls a session with examples that carry no history: each is answered without the "
+                "live conversation. Export examples with session.to_examples(), or say so with "
+                "`with session.replay():`",
+                stacklevel=4,
+            )
+
+    # ── beginning ────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def locks(self) -> bool:
+        """Whether the call waits for others of the same state."""
+        return self.live and self.options.lock != "none"
+
+    def _lock(self) -> CallLock:
+        with self.state.mutex:
+            if self.state._call_lock is None:
+                self.state._call_lock = CallLock()
+            return self.state._call_lock  # type: ignore[no-any-return]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the state's lock, if the session has one."""
+        if not self.locks:
+            yield
+            return
+        with self._lock().hold(wait=self.options.busy == "wait"):
+            yield
+
+    @asynccontextmanager
+    async def aheld(self) -> AsyncIterator[None]:
+        """Hold the state's lock from a task."""
+        if not self.locks:
+            yield
+            return
+        async with self._lock().ahold(wait=self.options.busy == "wait"):
+            yield
+
+    def _given_view(self) -> HistoryView:
+        if self.explicit is not None:
+            return HistoryView.of(self.explicit, self.program.known_inputs())
+        if self.outer is not None:
+            return self.outer.view
+        if not self.live:
+            return HistoryView(head=self.session.own_state.head)
+        view = self.state.view(self.options.projection)
+        if self.instead_of is not None:
+            view = replace(view, stop=self.instead_of.index)
+        return self.session.windowed(view)
+
+    def preview(self) -> None:
+        """Open a turn that ends at its first request and is not recorded."""
+        view = self._given_view()
+        self.live = False
+        self.frame = self._frame(view)
+        self.frame.preview = True
+
+    def begin(self) -> Frame:
+        """Take the view that the turn is given."""
+        if self.frame is not None:
+            return self.frame
+        if self.outer is not None and self.explicit is None:
+            self.frame = self.outer
+            return self.outer
+        view = self._given_view()
+        if self.live and self.explicit is not None and self.options.history_policy == "replace_session":
+            self._head_after = self.explicit
+            view = self.session.windowed(view)
+        self.frame = self._frame(view)
+        return self.frame
+
+    def _frame(self, view: HistoryView) -> Frame:
+        replayed = self.instead_of
+        if not self.live:
+            replayed = self.session.replayed_record(self.explicit)
+        frame = Frame(
+            self.session, self.state, view, live=self.live, parent=self.scope.frame, replayed=replayed
+        )
+        if self.instead_of is not None:
+            frame.rollout = len(self.state.branches) + 1
+        return frame
+
+    @contextmanager
+    def opened(self) -> Iterator[dict[str, Any]]:
+        """Open the turn for all that runs in the block; gives the program's keyword arguments."""
+        frame = self.frame or self.begin()
+        settings: dict[str, Any] = {"adapter": rendering(dspy.settings.adapter)}
+        if frame is not self.outer:
+            callers = [*(dspy.settings.caller_modules or []), frame.recorder]
+            settings["caller_modules"] = callers
+        callbacks = dspy.settings.get("callbacks") or []
+        if self.session.watches and ADOPTER not in callbacks:
+            settings["callbacks"] = [*callbacks, ADOPTER]
+        kwargs = dict(self.kwargs)
+        if self.program.passes_history and self.program.history_field not in kwargs:
+            kwargs[self.program.history_field] = frame.view.history()
+        with _context.entered(replace(self.scope, frame=frame), **settings):
+            yield kwargs
+
+    def overflowed(self, error: BaseException) -> bool:
+        """After the model refused a prompt for its length: whether a shorter history is worth a try."""
+        frame = self.frame
+        if self.options.on_overflow != "trim" or frame is None or frame is self.outer:
+            return False
+        if not isinstance(error, dspy.ContextWindowExceededError) or frame.view.stop == frame.view.start:
+            return False
+        shorter = frame.view.last((frame.view.stop - frame.view.start) // 2, keep_head=True)
+        self.frame = self._frame(shorter)
+        return True
+
+    # ── committing ───────────────────────────────────────────────────────────────────────────────────────
+
+    def commit(self, result: Any) -> None:
+        """Record the finished turn, all of it or nothing."""
+        frame = self.frame
+        if frame is None or not self.live:
+            return
+        frame.closed = True
+        outputs, extras = self.program.split(result)
+        exchange = Exchange(self._inputs, keep(outputs, "the output"), keep(extras, "the extra"))
+        model, usage = frame.recorder.usage()
+        record = TurnRecord(
+            index=0,
+            exchange=exchange,
+            view=frame.view,
+            created=time.time(),
+            model=model,
+            usage=usage,
+            exact=not has_stand_in(self._inputs),
+            calls=tuple(frame.calls),
+        )
+        with self.state.mutex:
+            if self._straggler is not None and not self.session.first_to_finish(self._straggler):
+                return
+            if self._head_after is not None:
+                self.state.set_head(self._head_after, self.program.known_inputs())
+                self.state.move(Position())
+            if self.instead_of is not None:
+                replaced(self.state, self.instead_of)
+            record.index = self.state.next_index()
+            if frame.nodes is not None:
+                record.nodes = frame.nodes.commit(record)
+            self.state.append(record, self.options.max_stored_turns)
+        self.turn = Turn.of(record, self.state)
+
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def tell(self) -> None:
+        """Call `on_turn`, from a sync call."""
+        answer = self._told()
+        if inspect.isawaitable(answer):
+            _run_apart(answer)
+
+    async def atell(self) -> None:
+        """Call `on_turn`, from an async call."""
+        answer = self._told()
+        if inspect.isawaitable(answer):
+            try:
+                await answer
+            except Exception as error:
+                _callback_failed(error)
+
+    def _told(self) -> Any:
+        if self.turn is None or self.options.on_turn is None:
+            return None
+        try:
+            return self.options.on_turn(self.session, self.turn)
+        except Exception as error:
+            _callback_failed(error)
+            return None
+
+
+def _callback_failed(error: BaseException) -> None:
+    # The message of the error may quote the conversation, which is not for logs.
+    logger.warning("on_turn raised %s; the turn is recorded", type(error).__name__)
+    logger.debug("on_turn raised", exc_info=error)
+
+
+def _run_apart(awaitable: Any) -> None:
+    """Run a coroutine to its end from sync code, beside a loop that may be running in this thread."""
+    import contextvars
+    import threading
+
+    async def guarded() -> None:
+        try:
+            await awaitable
+        except Exception as error:
+            _callback_failed(error)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=lambda: context.run(asyncio.run, guarded()))
+    thread.start()
+    thread.join()
+

@@ -1,0 +1,121 @@
+"""What a session was asked to do, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from dspy import History
+
+from dspy_session.errors import ConfigurationError, HistoryTypeError
+from dspy_session.turns import Projection
+from dspy_session.windows import positive, turns
+
+HistoryPolicy = Literal["override", "use_if_provided", "replace_session"]
+MetricErrors = Literal["zero", "raise"]
+CopyMode = Literal["deep", "shallow", "none"]
+LockMode = Literal["none", "thread", "async"]
+Busy = Literal["wait", "fail"]
+Overflow = Literal["raise", "trim"]
+Record = Literal["turns", "calls"]
+Unbound = Literal["default", "error"]
+
+_CHOICES: dict[str, Any] = {
+    "history_policy": HistoryPolicy,
+    "on_metric_error": MetricErrors,
+    "copy_mode": CopyMode,
+    "lock": LockMode,
+    "busy": Busy,
+    "on_overflow": Overflow,
+    "record": Record,
+    "unbound": Unbound,
+}
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Check that a parameter is one of the allowed words."""
+    allowed = tuple(choices)
+    if not isinstance(value, str) or value not in allowed:
+        words = ", ".join(repr(choice) for choice in allowed)
+        raise ConfigurationError(f"{name} must be one of {words}, not {value!r}")
+
+
+def names(parameter: str, value: Any) -> frozenset[str] | None:
+    """Check a collection of field names. A bare string is refused: it would be taken for its letters."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"{parameter} must be a set or list of field names, not {value!r}")
+    found = frozenset(value)
+    if not all(isinstance(name, str) for name in found):
+        raise ConfigurationError(f"{parameter} must contain field names, which are strings")
+    return found
+
+
+@dataclass
+class Options:
+    """The options of a session; the names and defaults are those of `Session`."""
+
+    history_field: str = "history"
+    max_turns: int | None = None
+    max_stored_turns: int | None = None
+    exclude_fields: frozenset[str] = frozenset()
+    history_input_fields: frozenset[str] | None = None
+    history_extras: frozenset[str] = frozenset()
+    window: Callable[[Any], Any] | None = None
+    history_policy: HistoryPolicy = "override"
+    on_metric_error: MetricErrors = "zero"
+    on_overflow: Overflow = "raise"
+    strict_history_annotation: bool = False
+    copy_mode: CopyMode = "deep"
+    lock: LockMode = "none"
+    busy: Busy = "wait"
+    record: Record = "turns"
+    unbound: Unbound = "default"
+    on_turn: Callable[..., Any] | None = None
+    initial_history: History | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.history_field, str) or not self.history_field.isidentifier():
+            raise ConfigurationError(f"history_field must be a field name, not {self.history_field!r}")
+        for name, choice in _CHOICES.items():
+            one_of(name, getattr(self, name), get_args(choice))
+        for name in ("max_turns", "max_stored_turns"):
+            if getattr(self, name) is not None:
+                positive(name, getattr(self, name))
+        self.exclude_fields = names("exclude_fields", self.exclude_fields) or frozenset()
+        self.history_input_fields = names("history_input_fields", self.history_input_fields)
+        self.history_extras = names("history_extras", self.history_extras) or frozenset()
+        self._check_window()
+        if not isinstance(self.strict_history_annotation, bool):
+            raise ConfigurationError("strict_history_annotation must be True or False")
+        if self.on_turn is not None and not callable(self.on_turn):
+            raise ConfigurationError("on_turn must be a function of a session and a turn")
+        if self.initial_history is not None and not isinstance(self.initial_history, History):
+            raise HistoryTypeError(
+                f"Expected initial_history to be dspy.History, got {type(self.initial_history).__name__}"
+            )
+
+    def _check_window(self) -> None:
+        if self.max_turns is not None and self.window == turns(self.max_turns):
+            return
+        if self.window is None:
+            self.window = None if self.max_turns is None else turns(self.max_turns)
+            return
+        if self.max_turns is not None:
+            raise ConfigurationError("give either max_turns or window, not both")
+        if not callable(self.window) or isinstance(self.window, type):
+            raise ConfigurationError(
+                "window must be a window of dspy_session.windows, such as blocks(high=20, low=10), "
+                f"not {self.window!r}"
+            )
+
+    @property
+    def projection(self) -> Projection:
+        """Which fields of a turn enter the history."""
+        return Projection(
+            exclude=self.exclude_fields | {self.history_field},
+            inputs=self.history_input_fields,
+            extras=self.history_extras,
+        )

@@ -1,0 +1,460 @@
+"""States ↔ their stored shape (`codec.wire`).
+
+Snapshots are views that share exchanges; written out they would make a file of n turns n² long. They are written as
+recipes instead: which stretches of which exchanges, behind which head, through which projection.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import pydantic
+
+from dspy_session.codec.upgrades import checked
+from dspy_session.codec.values import Decoder, Encoder
+from dspy_session.codec.wire import VERSION
+from dspy_session.errors import FormatError
+from dspy_session.history import HistoryView, Log, Position
+from dspy_session.state import Branch, Episode, NodeMark, SessionState
+from dspy_session.turns import ALL_FIELDS, Call, Exchange, Message, Note, Projection, TurnRecord, Usage
+
+WHAT = "session state"
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Writer:
+    """Writes one log's turns and the tables that their snapshots refer to."""
+
+    def __init__(self, encoder: Encoder, records: Sequence[TurnRecord], place: str) -> None:
+        self._encoder, self._place = encoder, place
+        self._turn_of = {id(record.exchange): record.index for record in records}
+        self._past_of: dict[int, int] = {}
+        self._heads: dict[int, int] = {}
+        self._kept: list[Any] = []
+        self._stretches: dict[int, tuple[list[tuple[int, int]], list[int]]] = {}
+        self.heads: list[Any] = []
+        self.projections: list[Any] = []
+        self._projection_of: dict[Projection, int] = {}
+        self.past: list[Any] = []
+
+    def tables(self) -> dict[str, Any]:
+        return {"heads": self.heads, "projections": self.projections, "past": self.past}
+
+    def messages(self, head: Iterable[Message]) -> list[Any]:
+        return [
+            {
+                "values": self._encoder.fields(message, f"{self._place}history"),
+                "inputs": sorted(message.input_names),
+            }
+            for message in head
+        ]
+
+    def exchange(self, exchange: Exchange, place: str) -> dict[str, Any]:
+        parts = {"inputs": exchange.inputs, "outputs": exchange.outputs, "extras": exchange.extras or {}}
+        return {name: self._encoder.fields(values, f"{place}, {name}") for name, values in parts.items() if values}
+
+    def turn(self, record: TurnRecord, note: Note) -> dict[str, Any]:
+        place = f"{self._place}turn {record.index}"
+        wire: dict[str, Any] = {
+            "id": record.id,
+            "index": record.index,
+            "inputs": {},
+            "outputs": {},
+            **self.exchange(record.exchange, place),
+            "snapshot": self.snapshot(record.view),
+            "score": note.score,
+        }
+        optional = {
+            "feedback": note.feedback,
+            "created": record.created,
+            "model": record.model,
+            "usage": None if record.usage is None else asdict(record.usage),
+            "exact": None if record.exact else False,
+            "replaces": record.replaces,
+            "calls": [self._call(call, place) for call in record.calls] or None,
+            "nodes": {path: _mark(mark) for path, mark in record.nodes.items()} or None,
+        }
+        wire.update({name: value for name, value in optional.items() if value is not None})
+        return wire
+
+    def _call(self, call: Call, place: str) -> dict[str, Any]:
+        return {
+            "path": call.path,
+            "predictor": call.predictor,
+            "inputs": self._encoder.fields(call.inputs, f"{place}, call of {call.path}"),
+            "outputs": self._encoder.fields(call.outputs, f"{place}, call of {call.path}"),
+            "snapshot": None if call.history is None else self.snapshot(call.history),
+        }
+
+    def snapshot(self, view: HistoryView) -> dict[str, Any]:
+        wire: dict[str, Any] = {}
+        if view.head:
+            wire["head"] = self._head(view.head)
+        if view.stop > view.start:
+            wire["projection"] = self._projection(view.projection)
+            wire["runs"] = self._runs(view)
+        return wire
+
+    def _head(self, head: tuple[Message, ...]) -> int:
+        if id(head) not in self._heads:
+            self._heads[id(head)] = len(self.heads)
+            self._kept.append(head)
+            self.heads.append(self.messages(head))
+        return self._heads[id(head)]
+
+    def _projection(self, projection: Projection) -> int:
+        if projection not in self._projection_of:
+            self._projection_of[projection] = len(self.projections)
+            inputs = projection.inputs
+            self.projections.append(
+                {
+                    "exclude": sorted(projection.exclude),
+                    "inputs": None if inputs is None else sorted(inputs),
+                    "extras": sorted(projection.extras),
+                }
+            )
+        return self._projection_of[projection]
+
+    def _runs(self, view: HistoryView) -> list[list[int]]:
+        places, ends = self._stretch(view)
+        runs = []
+        at = view.start - view.base
+        stop = view.stop - view.base
+        while at < stop:
+            end = min(ends[at], stop)
+            kind, first = places[at]
+            runs.append([kind, first, first + end - at])
+            at = end
+        return runs
+
+    def _stretch(self, view: HistoryView) -> tuple[list[tuple[int, int]], list[int]]:
+        """Where each exchange of a list is to be found, and where the run that it is in ends."""
+        known = self._stretches.get(id(view.exchanges))
+        if known is not None and len(known[0]) >= view.stop - view.base:
+            return known
+        exchanges = view.exchanges[: max(view.stop - view.base, len(known[0]) if known else 0)]
+        # Exchanges of the list that no snapshot shows would be written for nothing: they get places on demand.
+        places = [self._place_of(exchange, i >= view.start - view.base) for i, exchange in enumerate(exchanges)]
+        if known is not None:
+            places = [old if old[0] >= 0 else new for old, new in zip(known[0], places, strict=False)] + places[
+                len(known[0]) :
+            ]
+        ends = [len(places)] * len(places)
+        for i in range(len(places) - 2, -1, -1):
+            follows = places[i + 1] == (places[i][0], places[i][1] + 1)
+            ends[i] = ends[i + 1] if follows else i + 1
+        self._kept.append(view.exchanges)
+        self._stretches[id(view.exchanges)] = places, ends
+        return places, ends
+
+    def _place_of(self, exchange: Exchange, wanted: bool) -> tuple[int, int]:
+        index = self._turn_of.get(id(exchange))
+        if index is not None:
+            return 0, index
+        if id(exchange) not in self._past_of:
+            if not wanted:
+                return -1, -1
+            self._past_of[id(exchange)] = len(self.past)
+            self._kept.append(exchange)
+            self.past.append(self.exchange(exchange, f"{self._place}an earlier turn"))
+        return 1, self._past_of[id(exchange)]
+
+
+def _mark(mark: NodeMark) -> dict[str, Any]:
+    wire = {"start": mark.before.start, "before": mark.before.stop, "after": mark.after.stop}
+    return {**wire, "memory": mark.memory} if mark.memory else wire
+
+
+def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: str = "") -> dict[str, Any]:
+    """A state as JSON data.
+
+    Args:
+        state: the state.
+        encoder: a strict one makes values that cannot keep their type errors.
+        place: what errors say in front of the turn, for the state of a node.
+    """
+    encoder = encoder or Encoder()
+    with state.mutex:
+        records = state.position.records()
+        writer = _Writer(encoder, records, place)
+        branches = [(branch, branch.position.records()) for branch in state.branches]
+        turns = [writer.turn(record, state.note(record.id)) for record in records]
+        shared = {record.id for record in records}
+        wire: dict[str, Any] = {
+            "version": VERSION,
+            "conversation": state.conversation_id,
+            "turns": turns,
+            "initial_history": writer.messages(state.head) if state.initial_history is not None else None,
+            "l2_memory": state.l2_memory,
+            "node_states": {
+                path: encode_state(node, encoder=encoder, place=f"{place}node {path}, ")
+                for path, node in state.node_states.items()
+            },
+        }
+        if branches:
+            wire["branches"] = [
+                [writer.turn(r, branch.notes.get(r.id, Note())) for r in own if r.id not in shared]
+                for branch, own in branches
+            ]
+        if state.pending:
+            wire["pending"] = [
+                {"turn": episode.turn_id, "turns": [writer.turn(r, Note()) for r in episode.records]}
+                for episode in state.pending
+            ]
+        wire["snapshots"] = writer.tables()
+        return wire
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Reader:
+    """Reads one log's turns. Later turns' snapshots refer to earlier ones, so they are read in order."""
+
+    def __init__(self, decoder: Decoder, data: Mapping[str, Any], input_names: frozenset[str]) -> None:
+        self._decoder, self._input_names = decoder, input_names
+        tables = data.get("snapshots") or {}
+        self.heads = [self.messages(head) for head in tables.get("heads", ())]
+        self.projections = [_projection(wire) for wire in tables.get("projections", ())]
+        self.past = [self.exchange(wire, "an earlier turn") for wire in tables.get("past", ())]
+        self.log = Log()
+        self._mixed: dict[tuple[tuple[int, int, int], ...], list[Exchange]] = {}
+
+    def messages(self, wires: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
+        return tuple(self._message(wire) for wire in wires)
+
+    def _message(self, wire: Mapping[str, Any]) -> Message:
+        values = self._decoder.fields(wire["values"], "history")
+        inputs = wire["inputs"]
+        if inputs is None:
+            inputs = [name for name in values if name in self._input_names]
+            inputs = inputs or list(values)[:1]
+        return Message(values, inputs)
+
+    def exchange(self, wire: Mapping[str, Any], place: str) -> Exchange:
+        parts = (self._decoder.fields(wire.get(name) or {}, place) for name in ("inputs", "outputs", "extras"))
+        return Exchange(*parts)
+
+    def record(self, wire: Mapping[str, Any], revive: Callable[[str, Any], Any] | None) -> TurnRecord:
+        index = wire["index"]
+        place = f"turn {index}"
+        exchange = self.exchange(wire, place)
+        if wire.get("early") and revive is not None:
+            for values in (exchange.inputs, exchange.outputs):
+                values.update({name: revive(name, value) for name, value in values.items()})
+        usage = wire.get("usage")
+        return TurnRecord(
+            index=index,
+            exchange=exchange,
+            view=HistoryView(),
+            id=wire.get("id") or uuid.uuid4().hex,
+            created=wire.get("created"),
+            model=wire.get("model"),
+            usage=None if usage is None else Usage(**usage),
+            exact=wire.get("exact", True),
+            replaces=wire.get("replaces"),
+        )
+
+    def view(self, wire: Mapping[str, Any] | None) -> HistoryView:
+        if not wire:
+            return HistoryView()
+        head = self.heads[wire["head"]] if "head" in wire else ()
+        runs = tuple((kind, start, stop) for kind, start, stop in wire.get("runs", ()))
+        if not runs:
+            return HistoryView(head=head)
+        projection = self.projections[wire["projection"]]
+        if len(runs) == 1 and runs[0][0] == 0:
+            _, start, stop = runs[0]
+            self._in_bounds(start, stop, self.log.base, len(self.log.exchanges))
+            return HistoryView(head, self.log.exchanges, self.log.base, start, stop, projection)
+        exchanges, length = self._gather(runs)
+        return HistoryView(head, exchanges, 0, 0, length, projection)
+
+    def _gather(self, runs: tuple[tuple[int, int, int], ...]) -> tuple[list[Exchange], int]:
+        """The exchanges of several runs. Snapshots that differ in where they end share one list."""
+        kind, start, stop = runs[-1]
+        key = (*runs[:-1], (kind, start, -1))
+        if key not in self._mixed:
+            self._mixed[key] = [exchange for run in runs[:-1] for exchange in self._run(*run)]
+        gathered = self._mixed[key]
+        before = sum(last - first for _, first, last in runs[:-1])
+        gathered += self._run(kind, start, stop)[len(gathered) - before :]
+        return gathered, before + stop - start
+
+    def _run(self, kind: int, start: int, stop: int) -> list[Exchange]:
+        source, base = (self.log.exchanges, self.log.base) if kind == 0 else (self.past, 0)
+        self._in_bounds(start, stop, base, len(source))
+        return source[start - base : stop - base]
+
+    @staticmethod
+    def _in_bounds(start: int, stop: int, base: int, count: int) -> None:
+        if not base <= start <= stop <= base + count:
+            raise FormatError(f"a snapshot refers to turns {start} to {stop}, which the file does not hold")
+
+    def call(self, wire: Mapping[str, Any]) -> Call:
+        return Call(
+            path=wire.get("path"),
+            inputs=self._decoder.fields(wire.get("inputs") or {}, "call"),
+            outputs=self._decoder.fields(wire.get("outputs") or {}, "call"),
+            history=None if wire.get("snapshot") is None else self.view(wire["snapshot"]),
+            predictor=wire.get("predictor", ""),
+        )
+
+
+def _projection(wire: Mapping[str, Any]) -> Projection:
+    inputs = wire.get("inputs")
+    return Projection(
+        exclude=frozenset(wire["exclude"]),
+        inputs=None if inputs is None else frozenset(inputs),
+        extras=frozenset(wire.get("extras", ())),
+    )
+
+
+def _reviver(annotations: Mapping[str, Any]) -> Callable[[str, Any], Any]:
+    """Plain values of early files get the types that the program's signature declares."""
+
+    def revive(name: str, value: Any) -> Any:
+        annotation = annotations.get(name)
+        if annotation is None or annotation is str or isinstance(annotation, str):
+            return value
+        try:
+            return pydantic.TypeAdapter(annotation).validate_python(value)
+        except Exception:
+            return value
+
+    return revive
+
+
+def decode_state(
+    data: Mapping[str, Any],
+    *,
+    types: Iterable[type] = (),
+    annotations: Mapping[str, Any] | None = None,
+    input_names: frozenset[str] = frozenset(),
+    projection: Projection = ALL_FIELDS,
+    rebuild: Callable[[HistoryView], HistoryView] | None = None,
+) -> SessionState:
+    """The state of JSON data of this or an earlier version.
+
+    Args:
+        data: what `encode_state` gave.
+        types: classes that may come back.
+        annotations: of the program's fields; their classes may come back too, and early files' values get them.
+        input_names: the program's inputs, for histories of early files.
+        projection: which fields histories show, where a file holds no snapshots.
+        rebuild: the window through which such histories are seen.
+
+    Raises:
+        FormatError: the data is damaged or something else.
+    """
+    fields = annotations or {}
+    decoder = Decoder(types, fields.values())
+    try:
+        wire = checked(data, WHAT)
+        return _state(wire, decoder, _reviver(fields), input_names, projection, rebuild)
+    except FormatError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise FormatError(f"the {WHAT} is damaged ({type(error).__name__}: {error})") from error
+
+
+def _state(
+    wire: Mapping[str, Any],
+    decoder: Decoder,
+    revive: Callable[[str, Any], Any],
+    input_names: frozenset[str],
+    projection: Projection,
+    rebuild: Callable[[HistoryView], HistoryView] | None,
+) -> SessionState:
+    nodes = {
+        path: _state(node, decoder, revive, frozenset(), ALL_FIELDS, None)
+        for path, node in (wire.get("node_states") or {}).items()
+    }
+    memory = wire.get("l2_memory") or ""
+    if not isinstance(memory, str):
+        raise FormatError(f"the {WHAT} is damaged: l2_memory is no text")
+    state = SessionState(l2_memory=memory, node_states=nodes)
+    reader = _Reader(decoder, wire, input_names)
+    initial = wire.get("initial_history")
+    state._head = reader.messages(initial or ())
+    state._has_initial = initial is not None
+    if wire.get("conversation"):
+        state.conversation_id = wire["conversation"]
+    turns = wire.get("turns", [])
+    records = [reader.record(turn, revive) for turn in turns]
+    _check_order(records)
+    position = Position.of(records)
+    reader.log = position.log
+    state.move(position)
+    for record, turn in zip(records, turns, strict=True):
+        _complete(record, turn, reader, state)
+        if turn.get("early"):
+            record.view = _early_view(turn, reader, state, record, projection, rebuild)
+    state.branches = [
+        _branch(state, reader, own) for own in wire.get("branches", ())
+    ]
+    state.pending = [_episode(state, reader, episode) for episode in wire.get("pending", ())]
+    return state
+
+
+def _complete(record: TurnRecord, turn: Mapping[str, Any], reader: _Reader, state: SessionState) -> None:
+    """What of a record needs the whole log to be there."""
+    record.view = reader.view(turn.get("snapshot"))
+    record.calls = tuple(reader.call(call) for call in turn.get("calls", ()))
+    record.nodes = {path: _node_mark(state, path, mark) for path, mark in (turn.get("nodes") or {}).items()}
+    if turn.get("score") is not None or turn.get("feedback") is not None:
+        state.set_note(record.id, Note(turn.get("score"), turn.get("feedback")))
+
+
+def _check_order(records: Sequence[TurnRecord]) -> None:
+    for before, after in zip(records, records[1:], strict=False):
+        if after.index != before.index + 1:
+            raise FormatError(f"turn {before.index} is followed by turn {after.index}: turns are missing")
+    if len({record.id for record in records}) != len(records):
+        raise FormatError("two turns have the same id")
+
+
+def _node_mark(state: SessionState, path: str, wire: Mapping[str, Any]) -> NodeMark:
+    whole = state.node(path).position
+    before = replace(whole, start=min(wire["start"], whole.stop), stop=min(wire["before"], whole.stop))
+    return NodeMark(before, replace(before, stop=min(wire["after"], whole.stop)), wire.get("memory", ""))
+
+
+def _early_view(
+    turn: Mapping[str, Any],
+    reader: _Reader,
+    state: SessionState,
+    record: TurnRecord,
+    projection: Projection,
+    rebuild: Callable[[HistoryView], HistoryView] | None,
+) -> HistoryView:
+    written = turn.get("written_snapshot")
+    if written is not None:
+        record.exact = True
+        return HistoryView(head=reader.messages(written))
+    before = HistoryView.at(state.position.back_to(record.index), state.head, projection)
+    return before if rebuild is None else rebuild(before)
+
+
+def _branch(state: SessionState, reader: _Reader, own: Sequence[Mapping[str, Any]]) -> Branch:
+    notes: dict[str, Note] = {}
+    position = state.position.back_to(own[0]["index"]) if own else state.position
+    for turn in own:
+        record = reader.record(turn, None)
+        record.view = reader.view(turn.get("snapshot"))
+        notes[record.id] = Note(turn.get("score"), turn.get("feedback"))
+        position = _branched(position, record)
+    return Branch(position, notes)
+
+
+def _branched(position: Position, record: TurnRecord) -> Position:
+    return Position(Log([*position.records(), record], position.start), position.start, position.stop + 1)
+
+
+def _episode(state: SessionState, reader: _Reader, wire: Mapping[str, Any]) -> Episode:
+    records = [reader.record(turn, None) for turn in wire["turns"]]
+    return Episode(wire["turn"], tuple(records))

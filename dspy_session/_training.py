@@ -1,0 +1,96 @@
+"""Whether a call is made for training or evaluation, where a live conversation must neither be read nor extended.
+
+DSPy marks a running `compile` in a context variable that its thread pools do not carry, and an `Evaluate` not at all.
+What is certain everywhere is the call stack: DSPy's own function for one example is on it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import FrameType
+from typing import Any, Literal
+
+import dspy.utils.callback_context as callback_context
+
+Training = Literal["compile", "evaluate"]
+
+# Programs that these make run inside them when they serve, too.
+_SERVING = frozenset({"dspy.teleprompt.knn_fewshot", "dspy.teleprompt.ensemble"})
+_COMPILES = getattr(callback_context, "_ACTIVE_COMPILES", None)
+
+
+def _of_compile(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__name__", "")
+    return module.startswith("dspy.teleprompt.") and module not in _SERVING
+
+
+def _walk(frame: FrameType | None) -> Training | None:
+    found: Training | None = None
+    while frame is not None:
+        if _of_compile(frame):
+            return "compile"
+        if frame.f_globals.get("__name__") == "dspy.evaluate.evaluate":
+            found = "evaluate"
+        frame = frame.f_back
+    return found
+
+
+def compiling() -> bool:
+    """Whether an optimizer's `compile` is running in this context."""
+    return bool(_COMPILES is not None and _COMPILES.get())
+
+
+def training() -> Training | None:
+    """What the present call is made for, if it is not a user's."""
+    return "compile" if compiling() else _walk(sys._getframe(1))
+
+
+class Birth:
+    """Where a copy of a session was made while an optimizer compiled.
+
+    Such a copy answers training calls, from whatever threads, until that compile is over.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._over = False
+
+    def compile_is_over(self) -> bool:
+        """Whether the compile that the copy was made in has ended. Once it has, it stays so."""
+        if not self._over:
+            if threading.get_ident() == self._thread:
+                self._over = training() is None
+            else:
+                self._over = _walk(_stack_of(self._thread)) != "compile"
+        return self._over
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Birth:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_over, ())
+
+
+def _over() -> Birth:
+    birth = Birth()
+    birth._over = True
+    return birth
+
+
+def _stack_of(thread: int) -> FrameType | None:
+    return sys._current_frames().get(thread)
+
+
+def straggler_key() -> tuple[int, int] | None:
+    """The executor and the item of `dspy.Parallel` that this call is made for.
+
+    DSPy runs an item a second time when the first run seems to hang; both have the same key.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "worker" and frame.f_globals.get("__name__") == "dspy.utils.parallelizer":
+            here = frame.f_locals
+            return id(here.get("self")), here.get("index", -1)
+        frame = frame.f_back
+    return None
