@@ -68,9 +68,12 @@ _PLACES = {
         "to_examples",
     ),
 }
-_HOME = {name: module for module, names in _PLACES.items() for name in names}
+_HOME = {name: f"{__name__}.{module}" for module, names in _PLACES.items() for name in names}
+_HOME.update(dict.fromkeys(("kfold_examples", "split_examples"), "dspy_session.examples"))
 
 if TYPE_CHECKING:
+    from dspy_session.examples import kfold_examples as kfold_examples
+    from dspy_session.examples import split_examples as split_examples
     from dspy_session.opencode.agent_files import agent_prompt as agent_prompt
     from dspy_session.opencode.agent_files import write_agent as write_agent
     from dspy_session.opencode.agent_files import write_command as write_command
@@ -143,7 +146,7 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

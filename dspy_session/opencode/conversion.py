@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dspy
 
 from dspy_session.errors import ConfigurationError
+from dspy_session.examples import CONVERSATION_KEY, TURN_KEY
 from dspy_session.opencode.grouping import live, merged
 from dspy_session.opencode.history import History, open_source
 from dspy_session.opencode.outcomes import outcome
@@ -27,8 +28,6 @@ from dspy_session.opencode.training_data import load_training_data, plan_of, too
 if TYPE_CHECKING:
     from dspy_session.session import Session
 
-CONVERSATION_KEY = "dspy_session_conversation"
-TURN_KEY = "dspy_session_turn"
 SUCCESS_KEY = "dspy_session_success"
 
 Shape = Literal["actions", "planning"]

@@ -94,12 +94,14 @@ def turns(session: SessionRecord) -> tuple[Turn, ...]:
 
 
 def live(session: SessionRecord) -> tuple[Turn, ...]:
-    """The turns that count: neither undone nor copied from another session.
+    """The turns that count: neither undone nor copied from another session."""
+    return tuple(turn for turn in standing(session) if not turn.copied)
 
-    A turn of which only the end was undone is kept, without that end.
-    """
+
+def standing(session: SessionRecord) -> tuple[Turn, ...]:
+    """The turns that were not undone. One of which only the end was undone is kept, without that end."""
     dead = _reverted(session)
-    return tuple(_trimmed(t, dead) if dead else t for t in session.turns if not t.copied and not t.reverted)
+    return tuple(_trimmed(turn, dead) if dead else turn for turn in session.turns if not turn.reverted)
 
 
 def merged(session: SessionRecord) -> Turn | None:
@@ -113,10 +115,17 @@ def merged(session: SessionRecord) -> Turn | None:
 
 
 def _trimmed(turn: Turn, dead: frozenset[str]) -> Turn:
-    kept = [
-        Message(m.raw, (p for p in m.parts if p.id not in dead)) for m in turn.messages if m.id not in dead
+    kept = {
+        m.id: Message(m.raw, (p for p in m.parts if p.id not in dead))
+        for m in turn.messages
+        if m.id not in dead
+    }
+    steps = [
+        replace(step, message=kept[step.message.id], parts=tuple(p for p in step.parts if p.id not in dead))
+        for step in turn.steps
+        if not step.reverted
     ]
-    return replace(turn, messages=tuple(kept), steps=tuple(s for s in turn.steps if not s.reverted))
+    return replace(turn, messages=tuple(kept.values()), steps=tuple(steps))
 
 
 def _groups(messages: Iterable[Message]) -> list[list[Message]]:

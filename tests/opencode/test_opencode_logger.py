@@ -122,7 +122,7 @@ def repository(folder: Path) -> Path:
 
 
 def test_watching_writes_sessions_as_they_go_idle(tmp_path: Path) -> None:
-    """The state of git is logged for the turn that was seen running, and stays when the file is written again."""
+    """The state of git is logged for the turn that was seen running, and outlasts a later run."""
     work = repository(tmp_path / "work")
     path = layouts.database(tmp_path / "opencode.db", fixing("ses_1", work, done=False))
     logger = Logger(opencode.open_source(path), tmp_path / "logs", now=lambda: NOW + 5000)

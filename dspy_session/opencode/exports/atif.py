@@ -13,6 +13,7 @@ from typing import Any
 from dspy_session.errors import FormatError, UnsupportedVersionError
 from dspy_session.opencode import _fields as read
 from dspy_session.opencode import parsing
+from dspy_session.opencode.grouping import standing
 from dspy_session.opencode.history import History
 from dspy_session.opencode.messages import Message
 from dspy_session.opencode.parts import FilePart, ToolCall
@@ -77,21 +78,22 @@ def _trajectory(record: SessionRecord, embedded: set[str]) -> Json:
 
 
 def _steps(record: SessionRecord, embedded: set[str]) -> Iterator[Json]:
-    calls: dict[str, list[Step]] = {}
-    for step in record.steps:
-        calls.setdefault(step.message.id, []).append(step)
-    undone = {message.id for turn in record.turns if turn.reverted for message in turn.messages}
-    copied = {message.id for message in record.messages[: record.copied_messages]}
-    for message in record.messages:
-        made: list[Json] = []
-        if message.role == "user":
-            made = [_user(message)]
-        elif message.role == "assistant":
-            own = [step for step in calls.get(message.id, ()) if not step.reverted]
-            made = [_agent(step, embedded) for step in own] or [_dispatch(message, embedded)]
-        if message.id not in undone:
+    summaries = {step.message.id: step for step in record.steps if step.message.is_summary}
+    for turn in standing(record):
+        calls: dict[str, list[Step]] = {}
+        for step in turn.steps:
+            calls.setdefault(step.message.id, []).append(step)
+        for message in turn.messages:
+            made: list[Json] = []
+            if message.role == "user":
+                made = [_user(message)]
+            elif message.is_shell:
+                made = [_dispatch(message, embedded)]
+            elif message.role == "assistant":
+                own = [summaries[message.id]] if message.id in summaries else calls.get(message.id, [])
+                made = [_agent(step, embedded) for step in own]
             for each in made:
-                yield {**each, "is_copied_context": True} if message.id in copied else each
+                yield {**each, "is_copied_context": True} if turn.copied else each
 
 
 def _user(message: Message) -> Json:
