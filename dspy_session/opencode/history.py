@@ -127,13 +127,14 @@ class History:
         if not record.is_fork:
             return None
         named = record.info.get("fork", {}).get("sessionID")
+        if named is not None:
+            return next((other for other in self._heads() if other.id == named), None)
         times = [message.created for message in record.messages[: record.copied_messages]]
-        for other in sorted(self._heads(), key=lambda r: _base_title(r) != _base_title(record)):
-            if other.id == record.id or other.created > record.created:
-                continue
-            if named == other.id or (not named and _copied(other, times)):
-                return other
-        return None
+        earlier = [
+            other for other in self._heads() if other.id != record.id and other.created <= record.created
+        ]
+        earlier.sort(key=lambda other: _base_title(other) != _base_title(record))
+        return next((other for other in earlier if _copied(other, times)), None)
 
     def usage(self, record: SessionRecord, *, children: bool = True) -> Usage:
         """Tokens and cost of a session and, unless told otherwise, of its sub-agents."""

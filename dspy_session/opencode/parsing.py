@@ -31,7 +31,8 @@ def json_object(data: Any) -> Json:
         ParseError: for anything else; says why.
     """
     try:
-        value = json.loads(data)
+        # Rows may be BLOBs, and tools print bytes that are no UTF-8.
+        value = json.loads(data.decode("utf-8", "replace") if isinstance(data, bytes) else data)
     except (ValueError, TypeError) as error:
         raise ParseError(f"not JSON ({error})") from None
     except RecursionError:

@@ -146,7 +146,11 @@ class DatabaseSource(Source):
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            if not self.path.stat().st_size:
+            try:
+                size = self.path.stat().st_size
+            except OSError as error:
+                raise SourceFormatError(f"{self.path}: cannot be read: {error}") from error
+            if not size:
                 raise SourceFormatError(f"{self.path}: the file is empty")
             try:
                 self._connection = _connect(self.path, "mode=ro")
@@ -172,6 +176,10 @@ class DatabaseSource(Source):
             if self._copy is not None:
                 self._copy.cleanup()
             self._connection = self._copy = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DatabaseSource, (self.path,)

@@ -20,6 +20,10 @@ _DEPTH = 5
 _NEVER = frozenset(
     ["node_modules", ".git", ".venv", "__pycache__", "snapshot", "snapshots", "tool-output", "log", "cache"]
 )
+_OTHERS = frozenset(
+    ["auth.json", "mcp-auth.json", "account.json", "opencode.json", "package.json", "tui.json"]
+)
+"""Files that lie beside histories; some hold keys, and are not even opened."""
 
 
 def sources_of(path: str | os.PathLike[str], skips: Skips) -> list[Source]:
@@ -95,10 +99,10 @@ def _of_file(file: Path) -> Source | None:
 
 
 def _of_folder(folder: Path, skips: Skips, depth: int) -> Iterator[Source]:
-    for kind in FOLDERS:
-        if kind.recognises(folder):
-            yield kind(folder)
-            return
+    known = [kind(folder) for kind in FOLDERS if kind.recognises(folder)]
+    if known or _is_remainder(folder):
+        yield from known
+        return
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -108,8 +112,15 @@ def _of_folder(folder: Path, skips: Skips, depth: int) -> Iterator[Source]:
         if entry.is_dir():
             if depth > 0 and entry.name not in _NEVER and not entry.is_symlink():
                 yield from _of_folder(entry, skips, depth - 1)
-        elif entry.suffix in (".json", ".db"):
+        elif entry.suffix in (".json", ".db") and entry.name not in _OTHERS:
             yield from _of_entry(entry, skips)
+
+
+def _is_remainder(folder: Path) -> bool:
+    """True for what is left of `storage/` after the move to the database: diffs and the mark of the move."""
+    return folder.name == "storage" and (
+        (folder / "migration").is_file() or (folder / "session_diff").is_dir()
+    )
 
 
 def _of_entry(file: Path, skips: Skips) -> Iterator[Source]:
