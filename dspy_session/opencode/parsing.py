@@ -19,6 +19,8 @@ from dspy_session.opencode.records import Message, Todo
 
 Json = dict[str, Any]
 
+_decode = json.JSONDecoder().raw_decode
+
 
 class ParseError(ValueError):
     """A piece of JSON is damaged or is not an object; sources turn it into a counted skip."""
@@ -30,10 +32,14 @@ def json_object(data: Any) -> Json:
     Raises:
         ParseError: for anything else; says why.
     """
+    # Rows may be BLOBs, and tools print bytes that are no UTF-8.
+    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
     try:
-        # Rows may be BLOBs, and tools print bytes that are no UTF-8.
-        value = json.loads(data.decode("utf-8", "replace") if isinstance(data, bytes) else data)
-    except (ValueError, TypeError) as error:
+        text = text.strip()
+        value, end = _decode(text)
+        if end != len(text):
+            raise ValueError(f"something follows at character {end}")
+    except (ValueError, TypeError, AttributeError) as error:
         raise ParseError(f"not JSON ({error})") from None
     except RecursionError:
         raise ParseError("JSON nested too deeply") from None

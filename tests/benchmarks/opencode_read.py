@@ -5,7 +5,7 @@
 Measured side by side in one run, each the best of three:
 - floor: `json.loads` of every row of `message` and `part`, and nothing else;
 - msgspec: the same with `msgspec.json.decode`, if it is installed;
-- records: every session read through `open_source`, every field of every record looked at, steps and turns made;
+- records: every session read through `open_source`, every field of every record looked at, turns made;
 - stats: `opencode stats`, if `OPENCODE_BINARY` names a program.
 The promise is that records take at most 4 times the floor, in memory that does not grow with the history.
 """

@@ -11,10 +11,10 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote
 
 from dspy_session.errors import SourceFormatError
@@ -22,6 +22,8 @@ from dspy_session.opencode import parsing
 from dspy_session.opencode.parsing import Json, ParseError
 from dspy_session.opencode.records import Content, Message, SessionRecord
 from dspy_session.opencode.sources.base import Source
+
+T = TypeVar("T")
 
 MAGIC = b"SQLite format 3\x00"
 
@@ -37,6 +39,7 @@ class DatabaseSource(Source):
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._schema: tuple[int, dict[str, list[str]]] | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -48,22 +51,30 @@ class DatabaseSource(Source):
 
     def heads(self) -> Iterable[SessionRecord]:
         """The sessions. One that stands in the tables of both versions is read from those of version 2."""
-        with self._reading() as db:
-            tables = _tables(db)
-            if "session" not in tables and "session_v2" not in tables:
-                raise SourceFormatError(f"{self.path}: no table `session`: this is no database of OpenCode")
-            worktrees = self._worktrees(db, tables)
-            found = {info["id"]: (info, "v2") for info in self._infos(db, tables, "session_v2")}
-            for info in self._infos(db, tables, "session"):
-                found.setdefault(info["id"], (info, "v1"))
-            missing = {"message", "part"} - set(tables)
-            if missing and any(version == "v1" for _, version in found.values()):
-                names = " and ".join(f"`{name}`" for name in sorted(missing))
-                raise SourceFormatError(f"{self.path}: table {names} missing: the database is damaged")
-        for info, version in found.values():
-            load = partial(self._content, info["id"], version)
-            root = worktrees.get(info.get("projectID", ""))
-            yield SessionRecord(info, load, str(self.path), root, self.holds)
+        return self._reading(self._heads)
+
+    def _heads(self, db: sqlite3.Connection) -> list[SessionRecord]:
+        tables = self._tables(db)
+        if "session" not in tables and "session_v2" not in tables:
+            raise SourceFormatError(f"{self.path}: no table `session`: this is no database of OpenCode")
+        worktrees = self._worktrees(db, tables)
+        found = {info["id"]: (info, "v2") for info in self._infos(db, tables, "session_v2")}
+        for info in self._infos(db, tables, "session"):
+            found.setdefault(info["id"], (info, "v1"))
+        missing = {"message", "part"} - set(tables)
+        if missing and any(version == "v1" for _, version in found.values()):
+            names = " and ".join(f"`{name}`" for name in sorted(missing))
+            raise SourceFormatError(f"{self.path}: table {names} missing: the database is damaged")
+        return [
+            SessionRecord(
+                info,
+                partial(self._content, info["id"], version),
+                str(self.path),
+                worktrees.get(info.get("projectID", "")),
+                self.holds,
+            )
+            for info, version in found.values()
+        ]
 
     def _infos(self, db: sqlite3.Connection, tables: dict[str, list[str]], table: str) -> Iterator[Json]:
         if "id" not in tables.get(table, ()):
@@ -81,16 +92,16 @@ class DatabaseSource(Source):
         return {row["id"]: row["worktree"] for row in rows if isinstance(row["worktree"], str)}
 
     def _content(self, session_id: str, version: str) -> Content:
-        with self._reading() as db:
-            tables = _tables(db)
-            messages = self._v2_messages(db, session_id) if version == "v2" else ()
-            if version == "v1":
-                messages = self._v1_messages(db, session_id)
-                if not messages and "seq" in tables.get("session_message", ()):
-                    messages = self._v2_messages(db, session_id)
-            todos: list[Json] = []
-            if "position" in tables.get("todo", ()):
-                todos = _rows(db, "SELECT * FROM todo WHERE session_id = ? ORDER BY position", session_id)
+        return self._reading(lambda db: self._read_content(db, session_id, version))
+
+    def _read_content(self, db: sqlite3.Connection, session_id: str, version: str) -> Content:
+        tables = self._tables(db)
+        messages = self._v2_messages(db, session_id) if version == "v2" else self._v1_messages(db, session_id)
+        if not messages and version == "v1" and "seq" in tables.get("session_message", ()):
+            messages = self._v2_messages(db, session_id)
+        todos: list[Json] = []
+        if "position" in tables.get("todo", ()):
+            todos = _rows(db, "SELECT * FROM todo WHERE session_id = ? ORDER BY position", session_id)
         kept = ("content", "status", "priority")
         listed = [{key: row[key] for key in kept if key in row} for row in todos]
         return Content(messages, parsing.todos(listed))
@@ -130,19 +141,35 @@ class DatabaseSource(Source):
 
     # -- the connection --
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection inside one read transaction."""
+    def _reading(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something inside one read transaction."""
         with self._lock:
             try:
                 db = self._open()
-                db.execute("BEGIN")
                 try:
-                    yield db
-                finally:
-                    db.execute("ROLLBACK")
+                    return self._transaction(db, work)
+                except sqlite3.OperationalError as error:
+                    if "decode" not in str(error):
+                        raise
+                    # Tools print anything. Texts that are no UTF-8 are rare, and looking for them is slow.
+                    db.text_factory = _text
+                    return self._transaction(db, work)
             except sqlite3.Error as error:
                 raise SourceFormatError(f"{self.path}: cannot be read as a database: {error}") from error
+
+    def _transaction(self, db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+        db.execute("BEGIN")
+        try:
+            return work(db)
+        finally:
+            db.execute("ROLLBACK")
+
+    def _tables(self, db: sqlite3.Connection) -> dict[str, list[str]]:
+        """The columns of the tables that matter; looked up again only after the schema has changed."""
+        (version,) = db.execute("PRAGMA schema_version").fetchone()
+        if self._schema is None or self._schema[0] != version:
+            self._schema = version, _tables(db)
+        return self._schema[1]
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -175,7 +202,7 @@ class DatabaseSource(Source):
                 self._connection.close()
             if self._copy is not None:
                 self._copy.cleanup()
-            self._connection = self._copy = None
+            self._connection = self._copy = self._schema = None
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
@@ -189,7 +216,6 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
     url = f"file:{quote(str(path.absolute()))}?{options}"
     db = sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
     try:
-        db.text_factory = _text
         db.execute("PRAGMA query_only=ON")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error:
@@ -199,7 +225,6 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 
 
 def _text(stored: bytes) -> str:
-    """Tools print anything: bytes that are no UTF-8 must not end the read."""
     return stored.decode("utf-8", "replace")
 
 
