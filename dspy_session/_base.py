@@ -477,6 +477,14 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         """The wrapped program's parameters under its own names, so that states and files are the program's."""
         return self.module.named_parameters()  # type: ignore[no-any-return]
 
+    def dump_state(self, json_mode: bool = True) -> Any:
+        """The wrapped program's state: a `Predict` writes its own without a name in front."""
+        return self.module.dump_state(json_mode=json_mode)
+
+    def load_state(self, state: Any, **options: Any) -> None:
+        """Take a state that the program or a session of it wrote."""
+        self.module.load_state(state, **options)
+
     def map_named_predictors(self, func: Callable[[Any], Any]) -> SessionBase:
         """Replace each predictor of the program by what a function makes of it."""
         self.module.map_named_predictors(func)
