@@ -35,7 +35,7 @@ BETWEEN_ROOMS = {
         "position",
         "set_head",
     ),
-    *("set_note", "view", "of"),
+    *("set_note", "view", "of", "extend", "absorb"),
 }
 PROTOCOL = {name for name in dir(dspy.Module) if name not in ("batch", "load", "save")}
 
