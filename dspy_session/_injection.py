@@ -31,6 +31,9 @@ _NOT_PARTS = frozenset(
     {"candidate_programs", "trial_logs", "demos", "traces", "train", "history", "callbacks", "lm"}
 )
 
+# What `dspy.Predict` takes beside input fields.
+_SETTINGS = frozenset({"signature", "demos", "config", "lm"})
+
 
 class _Swapped:
     """Base of the mixins: an object whose class was exchanged copies and pickles by its original class."""
@@ -191,7 +194,7 @@ class _PredictorCall:
 
     def answered(self, prediction: Any) -> None:
         if self._frame is not None and self._frame.listening:
-            given = {k: v for k, v in self.kwargs.items() if k != self._name}
+            given = {k: v for k, v in self.kwargs.items() if k != self._name and k not in _SETTINGS}
             self._frame.heard(self._predictor, given, prediction, self.view)
 
 
