@@ -22,7 +22,7 @@ USED = {
 BETWEEN_ROOMS = set(
     "attempts born_in lineage node_table path_of replayed_record training use_nodes watches windowed "
     "is_dspy_session absorb append extend find head move mutex next_index node note notes position "
-    "set_head set_note view of".split()
+    "set_head set_note view of".split()  # noqa: SIM905
 )
 PROTOCOL = {name for name in dir(dspy.Module) if name not in ("batch", "load", "save")}
 
