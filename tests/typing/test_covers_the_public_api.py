@@ -19,11 +19,12 @@ USED = {
     if isinstance(node, (ast.Attribute, ast.Name, ast.keyword))
 }
 # What sessions and their parts need of each other, and what DSPy's module protocol asks for.
-BETWEEN_ROOMS = set(
-    "attempts born_in lineage node_table path_of replayed_record training use_nodes watches windowed "
-    "is_dspy_session absorb append extend find head move mutex next_index node note notes position "
-    "set_head set_note view of".split()  # noqa: SIM905
-)
+BETWEEN_ROOMS = {
+    *("attempts", "born_in", "lineage", "node_table", "path_of", "replayed_record", "training", "use_nodes"),
+    *("watches", "windowed", "is_dspy_session"),
+    *("absorb", "append", "extend", "find", "head", "move", "mutex", "next_index", "node", "note", "notes"),
+    *("of", "position", "set_head", "set_note", "view"),
+}
 PROTOCOL = {name for name in dir(dspy.Module) if name not in ("batch", "load", "save")}
 
 
