@@ -189,7 +189,7 @@ class SessionRendering:
             key = None if message.key is None else (message.key, known.token, self._token)
             rendered = None if key is None else RENDERED.get(key)
             if rendered is None:
-                rendered = tuple(_expanded(self._turn(known, message)))
+                rendered = tuple(map(_flat, _expanded(self._turn(known, message))))
                 if key is not None:
                     RENDERED.put(key, rendered)
             messages.extend([_copied(chat) for chat in rendered])
@@ -349,8 +349,22 @@ def _labelled(known: Facts, demos: list[Any]) -> list[Any]:
     return labelled
 
 
+class _Flat(dict[str, Any]):
+    """A chat message of text alone. DSPy deep-copies each request: this one is copied at the price of a dict."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Chat:
+        return dict(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (dict, (dict(self),))
+
+
+def _flat(chat: Chat) -> Chat:
+    return _Flat(chat) if all(isinstance(value, (str, type(None))) for value in chat.values()) else chat
+
+
 def _copied(chat: Chat) -> Chat:
-    return dict(chat) if isinstance(chat["content"], (str, type(None))) else copy.deepcopy(chat)
+    return _Flat(chat) if type(chat) is _Flat else copy.deepcopy(chat)
 
 
 def _expanded(chats: list[Chat]) -> list[Chat]:
