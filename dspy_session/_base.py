@@ -13,7 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio.to_thread
 import dspy
@@ -51,6 +51,8 @@ from dspy_session.windows import Window
 
 logger = logging.getLogger("dspy_session")
 _lineages = itertools.count()
+
+Own = TypeVar("Own", bound="SessionBase")
 _NOT_PICKLED = ("_lineage", "_born_in", "_birth", "_attempts", "_paths", "_table")
 
 
@@ -191,6 +193,12 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         if self._node_arguments is None and any(is_session(part) for path, part in parts(module) if path):
             self._node_arguments = {"default": SHARED, "recursive": False, "nested_sessions": options.nested_sessions}
         self._paths: dict[int, str] | None = None
+
+    if TYPE_CHECKING:
+        # DSPy's own are not typed.
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        async def acall(self, *args: Any, **kwargs: Any) -> Any: ...
 
     # ── calling ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -506,7 +514,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             return
         super().__delattr__(name)
 
-    def _copied(self, module: dspy.Module, state: SessionState) -> SessionBase:
+    def _copied(self: Own, module: dspy.Module, state: SessionState) -> Own:
         """A session with everything as here, but the given program and state."""
         new = type(self).__new__(type(self))
         new.__dict__.update(self.__dict__)

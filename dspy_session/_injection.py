@@ -47,7 +47,7 @@ class _Swapped:
 
 def _rebuild(mixin: type, base: type) -> Any:
     cls = _swapped_class(mixin, base)
-    return cls.__new__(cls)
+    return cls.__new__(cls)  # type: ignore[call-overload]
 
 
 _swapped_classes: dict[tuple[type, type], type] = {}

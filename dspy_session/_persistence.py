@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
@@ -21,6 +21,8 @@ from dspy_session.state import SessionState
 
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
+
+Own = TypeVar("Own", bound="SessionBase")
 
 KIND = "dspy-session conversation"
 WHAT = "session state"
@@ -61,8 +63,8 @@ class Persistence:
         state = encode_state(self.state, encoder=Encoder(strict=strict))
         return {"version": state.pop("version"), "kind": KIND, **config, **state}
 
-    def save(  # type: ignore[override]
-        self: SessionBase,  # type: ignore[misc]
+    def save(  # type: ignore[misc]
+        self: SessionBase,
         path: str | Path,
         save_program: bool = False,
         modules_to_serialize: list[Any] | None = None,
@@ -124,14 +126,14 @@ class Persistence:
         dspy.Module.load(self, path, *args, **options)
 
     @classmethod
-    def load_from(
-        cls: type[SessionBase],  # type: ignore[misc]
+    def load_from(  # type: ignore[misc]
+        cls: type[Own],
         path: str | Path,
         module: dspy.Module,
         *,
         types: Iterable[type] = (),
         **overrides: Any,
-    ) -> SessionBase:
+    ) -> Own:
         """A session that goes on with a saved conversation.
 
         Args:
@@ -156,8 +158,8 @@ class Persistence:
             raise type(error)(f"{path}: {error}") from error
         return session
 
-    def load_conversation(
-        self: SessionBase,  # type: ignore[misc]
+    def load_conversation(  # type: ignore[misc]
+        self: SessionBase,
         data: Mapping[str, Any],
         *,
         types: Iterable[type] = (),
@@ -177,15 +179,15 @@ class Persistence:
         self._state = state
 
     @classmethod
-    def from_messages(
-        cls: type[SessionBase],  # type: ignore[misc]
+    def from_messages(  # type: ignore[misc]
+        cls: type[Own],
         messages: Iterable[Mapping[str, Any]],
         module: dspy.Module,
         *,
         input_field: str | None = None,
         output_field: str | None = None,
         **options: Any,
-    ) -> SessionBase:
+    ) -> Own:
         """A session whose turns are those of a chat in OpenAI's form.
 
         Args:

@@ -132,18 +132,20 @@ class SessionRendering:
         # Reached when an adapter's own format() falls back on DSPy's: then all turns can be rendered here.
         past = _rest.get()
         if past is None or self._own_history:
-            return super().format_conversation_history(signature, history_field_name, inputs)  # type: ignore[no-any-return]
+            return super().format_conversation_history(signature, history_field_name, inputs)  # type: ignore[misc, no-any-return]
         _rest.set(None)
         inputs.pop(history_field_name, None)
         return _from_user(self._turns(facts(signature), past))
 
     def format_system_message(self, signature: Signature) -> str:
         known = facts(signature)
-        return super().format_system_message(known.bare if known.added else signature)  # type: ignore[no-any-return]
+        return super().format_system_message(known.bare if known.added else signature)  # type: ignore[misc, no-any-return]
 
     def format_demos(self, signature: Signature, demos: list[Any]) -> list[Chat]:
         known = facts(signature)
-        return super().format_demos(signature, demos) if known.history is None else self._demos(known, demos)  # type: ignore[no-any-return]
+        if known.history is not None:
+            return self._demos(known, demos)
+        return super().format_demos(signature, demos)  # type: ignore[misc, no-any-return]
 
     def format_assistant_message_content(
         self, signature: Signature, outputs: Mapping[str, Any], missing_field_message: str | None = None
@@ -152,7 +154,7 @@ class SessionRendering:
         if isinstance(outputs, Message):
             signature = showing(signature, _shown_names(facts(signature), outputs))
         options = {} if missing_field_message is None else {"missing_field_message": missing_field_message}
-        return super().format_assistant_message_content(signature, outputs, **options)  # type: ignore[no-any-return]
+        return super().format_assistant_message_content(signature, outputs, **options)  # type: ignore[misc, no-any-return]
 
     def format_user_message_content(
         self,
@@ -168,10 +170,10 @@ class SessionRendering:
         # Only what was asked for is passed on: overrides need not accept every option.
         options = {"prefix": prefix, "suffix": suffix, "main_request": main_request and self._reminds}
         asked = {name: value for name, value in options.items() if value}
-        return super().format_user_message_content(signature, inputs, **asked)  # type: ignore[no-any-return]
+        return super().format_user_message_content(signature, inputs, **asked)  # type: ignore[misc, no-any-return]
 
     def _make_json_adapter_fallback(self) -> Any:
-        return rendering(super()._make_json_adapter_fallback())
+        return rendering(super()._make_json_adapter_fallback())  # type: ignore[misc]
 
     # ── parts ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,9 +228,9 @@ class SessionRendering:
         chats: list[Chat] = []
         # The adapter prints every field of the signature: turns that lack some are passed with a smaller one.
         for names, group in itertools.groupby(mine, lambda message: _shown_names(known, message)):
-            given = {**inputs, known.history: History.model_construct(messages=_without_none(group))}
+            given = {**inputs, str(known.history): History.model_construct(messages=_without_none(group))}
             signature = showing(known.bare, names)
-            chats += super().format_conversation_history(signature, known.history, given)
+            chats += super().format_conversation_history(signature, known.history, given)  # type: ignore[misc]
         return list(_expanded(_speaking(chats)))
 
     def _format_by_itself(
@@ -249,11 +251,14 @@ class SessionRendering:
 
     def _demos(self, known: Facts, demos: list[Any]) -> list[Chat]:
         """Demos; those that carry a history are introduced as examples of another conversation."""
-        alone, told = [], []
+        alone: list[Any] = []
+        told: list[Any] = []
         for demo in demos:
             begun = messages_of(demo.get(known.history))
             (told if begun else alone).append((demo, begun))
-        chats = list(super().format_demos(known.bare, [demo for demo, _ in alone])) if alone else []
+        chats: list[Chat] = []
+        if alone:
+            chats += super().format_demos(known.bare, [demo for demo, _ in alone])  # type: ignore[misc]
         for demo, begun in told:
             shown = Message({k: demo[k] for k in known.bare.fields if demo.get(k) is not None}, known.inputs)
             signature = showing(known.bare, frozenset(shown))
@@ -442,7 +447,7 @@ def _rendering_class(base: type) -> type:
         # DSPy wraps format and parse of every new adapter class in callbacks: parse is wrapped already, and format
         # shows observers the whole chat because it calls the base's without its wrapper.
         if "parse" in known.__dict__:
-            del known.parse
+            del known.parse  # type: ignore[attr-defined]
         _classes[base] = known
     return known
 
@@ -453,7 +458,7 @@ def _reduce(self: Any, protocol: int) -> tuple[Any, ...]:
 
 
 def _restore(base: type, state: dict[str, Any]) -> Any:
-    twin = base.__new__(_rendering_class(base))
+    twin: Any = base.__new__(_rendering_class(base))  # type: ignore[call-overload]
     twin.__dict__.update(state)
     twin._token = next(_tokens)
     return twin

@@ -82,7 +82,7 @@ class StandIn(str):
     def __repr__(self) -> str:
         return f"StandIn({str(self)!r}, type_name={self.type_name!r})"
 
-    def __getnewargs__(self) -> tuple[str, str, Any]:
+    def __getnewargs__(self) -> tuple[str, str, Any]:  # type: ignore[override]
         return str(self), self.type_name, self.data
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StandIn:
