@@ -6,9 +6,9 @@ Tables (the types are the dialect's):
   Turns below `first` were pruned. `open` says that the next commit may go on in the segment: the conversation
   owns it and stands at its end. Otherwise the next commit opens a segment, and of the annotations in this one
   only those up to version `bound` count.
-- `segment`: a piece of a line: from index `start` on it has turns of its own, before that those of `parent`,
-  of whose annotations those up to version `bound` count. A fork is a conversation row, nothing else; moving back
-  is a changed `total`. Segments of conversations that share turns have the same `family`.
+- `segment`: a piece of a line: from index `start` on it has turns of its own, before that those of
+  `parent`, of whose annotations those up to version `bound` count. A fork is a conversation row, nothing
+  else; moving back is a changed `total`. Segments of conversations that share turns have the same `family`.
 - `turn`: a turn, written once.
 - `note`: an annotation. `about` is the index of the turn it speaks of, or -1; `at` is the position after the
   commit that wrote it. A new segment begins with copies of the annotations without a turn which count at its
@@ -88,7 +88,7 @@ class Position(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The part of a line that lies in one segment; `start` may be at or behind `stop`, then it has no turns."""
+    """The part of a line that lies in one segment; without turns if `start` is not below `stop`."""
 
     segment: int
     owner: int
@@ -162,7 +162,8 @@ class RelationalStore(RowStore):
             head = self._write_head(run, new.head)
             now, incarnation = self._now(run), secrets.token_hex(6)
             segment = run(
-                "INSERT INTO segment (family, owner, parent, start, bound) VALUES (?, 0, NULL, 0, 0) RETURNING id",
+                "INSERT INTO segment (family, owner, parent, start, bound) VALUES (?, 0, NULL, 0, 0)"
+                " RETURNING id",
                 head,
             )[0][0]
             position = Position(
@@ -184,8 +185,8 @@ class RelationalStore(RowStore):
     ) -> int:
         title, tags, cost, metadata, now = summary
         rows = run(
-            "INSERT INTO conversation (scope, key, incarnation, version, receipt, family, segment, total, first,"
-            " open, bound, head, hour, source, title, tags, cost, metadata, created, updated)"
+            "INSERT INTO conversation (scope, key, incarnation, version, receipt, family, segment, total,"
+            " first, open, bound, head, hour, source, title, tags, cost, metadata, created, updated)"
             f" VALUES ({', '.join('?' * 20)})"
             " ON CONFLICT (scope, key) DO NOTHING RETURNING id",
             *(self._raw(scope), self._raw(key), *p[1:], source, title, tags, cost, metadata, now, now),
@@ -215,9 +216,9 @@ class RelationalStore(RowStore):
             new, now = self._advance(run, old, commit, start), self._now(run)
             self._write_rows(run, commit, new, start, indices)
             run(
-                "UPDATE conversation SET version = ?, receipt = ?, segment = ?, total = ?, open = ?, bound = ?,"
-                " title = coalesce(?, title), tags = coalesce(?, tags), cost = cost + ?, updated = ?"
-                " WHERE id = ?",
+                "UPDATE conversation SET version = ?, receipt = ?, segment = ?, total = ?, open = ?,"
+                " bound = ?, title = coalesce(?, title), tags = coalesce(?, tags), cost = cost + ?,"
+                " updated = ? WHERE id = ?",
                 *(new.version, new.receipt, new.segment, new.total, new.open, new.bound),
                 *(commit.title, commit.tags, commit.cost, now, new.id),
             )
@@ -254,9 +255,13 @@ class RelationalStore(RowStore):
         return indices
 
     def _advance(self, run: Run, old: Position, commit: Commit, start: int) -> Position:
-        """The position after the commit, in a segment of its own if it does not go on where the old one is."""
+        """The position after the commit: in a new segment, unless it goes on where the old one is."""
         new = old._replace(
-            version=old.version + 1, receipt=commit.receipt(), total=start + len(commit.turns), bound=0, open=1
+            version=old.version + 1,
+            receipt=commit.receipt(),
+            total=start + len(commit.turns),
+            bound=0,
+            open=1,
         )
         if old.open and start == old.total:
             return new
@@ -271,14 +276,13 @@ class RelationalStore(RowStore):
     def _write_rows(self, run: Run, commit: Commit, p: Position, start: int, indices: dict[str, int]) -> None:
         for place, turn in enumerate(commit.turns):
             run(
-                "INSERT INTO turn (family, segment, idx, id, version, digest, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO turn (family, segment, idx, id, version, digest, data)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 *(p.family, p.segment, start + place, self._raw(turn.id), p.version, turn.digest, turn.text),
             )
         self._write_notes(run, commit.notes, p, indices)
 
-    def _write_notes(
-        self, run: Run, notes: Iterable[NoteText], p: Position, indices: dict[str, int]
-    ) -> None:
+    def _write_notes(self, run: Run, notes: Iterable[NoteText], p: Position, indices: dict[str, int]) -> None:
         for note in notes:
             about = -1 if note.turn is None else indices[note.turn]
             run(
@@ -289,7 +293,9 @@ class RelationalStore(RowStore):
     def _find(self, run: Run, p: Position, turn: str) -> Found | None:
         """A turn of the line, by its id."""
         rows = run(
-            "SELECT segment, idx, version, digest FROM turn WHERE family = ? AND id = ?", p.family, self._raw(turn)
+            "SELECT segment, idx, version, digest FROM turn WHERE family = ? AND id = ?",
+            p.family,
+            self._raw(turn),
         )
         if not rows:
             return None
@@ -305,7 +311,7 @@ class RelationalStore(RowStore):
         start = version = -1
         for place, turn in enumerate(commit.turns):
             found = self._find(run, p, turn.id)
-            if found is None or found.digest != turn.digest or place and found.index != start + place:
+            if found is None or found.digest != turn.digest or (place and found.index != start + place):
                 return None
             start, version = (found.index - place), found.version
         return (start, version) if commit.turns else None
@@ -387,14 +393,16 @@ class RelationalStore(RowStore):
         for key in [self._key(row[0]) for row in rows]:
             with self._writing() as run:
                 still = run(
-                    "SELECT 1 FROM conversation WHERE scope = ? AND key = ? AND updated < ?" + self._for_update,
+                    "SELECT 1 FROM conversation WHERE scope = ? AND key = ? AND updated < ?"
+                    + self._for_update,
                     *(self._raw(scope), self._raw(key), before),
                 )
                 if still:
                     gone += self._erase_within(run, scope, key, "keep")
         with self._writing() as run:
             run(
-                "DELETE FROM lease WHERE scope = ? AND expires < ? AND NOT EXISTS (SELECT 1 FROM conversation c"
+                "DELETE FROM lease WHERE scope = ? AND expires < ?"
+                " AND NOT EXISTS (SELECT 1 FROM conversation c"
                 " WHERE c.scope = lease.scope AND c.key = lease.key)",
                 *(self._raw(scope), self._now(run) - 86_400_000_000),
             )
@@ -512,8 +520,11 @@ class RelationalStore(RowStore):
                 *values,
             )
         return [
-            RawSummary(self._key(row[0]), *row[1:8], None if row[8] is None else self._key(row[8]))
-            for row in rows
+            RawSummary(
+                *(self._key(key), title, total, created, updated, cost, tags, metadata),
+                None if source is None else self._key(source),
+            )
+            for key, title, total, created, updated, cost, tags, metadata, source in rows
         ]
 
     def scopes(self) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ def verify_relational(store: RelationalStore, run: Run, scope: str | None, key: 
     if key is not None:
         where.append("key = ?")
         values.append(store._raw(key))
-    rows = run(f"SELECT scope, key FROM conversation WHERE {' AND '.join(where)} ORDER BY scope, key", *values)
+    rows = run(
+        f"SELECT scope, key FROM conversation WHERE {' AND '.join(where)} ORDER BY scope, key", *values
+    )
     if key is not None and not rows:
         raise documents.not_found(scope or "", key)
     turns, problems = 0, []
@@ -33,7 +35,8 @@ def verify_relational(store: RelationalStore, run: Run, scope: str | None, key: 
         problems += [
             Problem("", None, None, f"{count} turns lie in no segment")
             for (count,) in run(
-                "SELECT count(*) FROM turn WHERE NOT EXISTS (SELECT 1 FROM segment s WHERE s.id = turn.segment)"
+                "SELECT count(*) FROM turn"
+                " WHERE NOT EXISTS (SELECT 1 FROM segment s WHERE s.id = turn.segment)"
             )
             if count
         ]

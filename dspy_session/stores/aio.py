@@ -46,7 +46,8 @@ class AsyncStore:
         # What was cancelled already must not begin to write.
         await anyio.lowlevel.checkpoint_if_cancelled()
         with anyio.CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+            result = await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        return result
 
     async def create(self, key: str, head: Mapping[str, Any], **options: Any) -> str:
         """See `Store.create`."""

@@ -1,21 +1,21 @@
 """A store in Redis, over redis-py (extra `redis`), with a server or a cluster.
 
 Every operation on a conversation is a script that runs in the server, a commit one EVALSHA and so one round
-trip. Conversations that share turns, a source and its forks, form a *family* whose keys have the same hash tag,
-so a cluster keeps them on one node and the scripts see all they need. The tag of a family is that of the
-conversation it began with, a digest of its scope and key; a fork's own tag leads there, which is looked up once
-and remembered.
+trip. Conversations that share turns, a source and its forks, form a *family* whose keys have the same hash
+tag, so a cluster keeps them on one node and the scripts see all they need. The tag of a family is that of
+the conversation it began with, a digest of its scope and key; a fork's own tag leads there, which is looked
+up once and remembered.
 
-Redis keeps what it is set to keep: `verify` reports the setting, and warns where acknowledged commits could get
-lost. For stored conversations: `appendonly yes`, `appendfsync always` (or `everysec`, to risk a second), and
-`maxmemory-policy noeviction`. The server has to be Redis 5 or newer.
+Redis keeps what it is set to keep: `verify` reports the setting, and warns where acknowledged commits could
+get lost. For stored conversations: `appendonly yes`, `appendfsync always` (or `everysec`, to risk a
+second), and `maxmemory-policy noeviction`. The server has to be Redis 5 or newer.
 """
 
 from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
@@ -24,10 +24,11 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ..errors import (
+    ConfigurationError,
+    ConversationNotFoundError,
     DspySessionError,
     FormatError,
     MissingExtraError,
-    StoreError,
     StoreUnavailableError,
     UnsupportedVersionError,
 )
@@ -68,7 +69,7 @@ class RedisStore(RowStore):
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         self.prefix = options.pop("prefix", prefix)
         if not self.prefix or set(self.prefix) & set("{}"):
-            raise documents.ConfigurationError(f"prefix must be text without braces, not {self.prefix!r}")
+            raise ConfigurationError(f"prefix must be text without braces, not {self.prefix!r}")
         self._url = urlunsplit(parts._replace(query=urlencode(options)))
         self._place = f"Redis at {parts.hostname or parts.path}:{parts.port or 6379}"
         self._timeout = timeout
@@ -90,7 +91,7 @@ class RedisStore(RowStore):
         try:
             client: Any = redis.Redis.from_url(self._url, **once)
         except ValueError as error:
-            raise documents.ConfigurationError(f"the Redis address cannot be read: {error}") from None
+            raise ConfigurationError(f"the Redis address cannot be read: {error}") from None
         if client.info("cluster").get("cluster_enabled"):
             client.close()
             once.pop("retry")
@@ -115,7 +116,9 @@ class RedisStore(RowStore):
         try:
             yield
         except redis.exceptions.AuthenticationError as error:
-            raise StoreUnavailableError(f"{self._place} refused the user name or password: {error}") from error
+            raise StoreUnavailableError(
+                f"{self._place} refused the user name or password: {error}"
+            ) from error
         except redis.exceptions.ResponseError as error:
             raise self._explain(error) from error
         except redis.exceptions.RedisError as error:
@@ -148,7 +151,7 @@ class RedisStore(RowStore):
             return list(script(keys=[f"{self.prefix}:{{{family}}}:"], args=values))
 
     def _ask(self, name: str, scope: str, key: str, *values: Any, again: bool = False) -> list[Any]:
-        """Run a script where the conversation is. Raises `ConversationNotFoundError` if it answers 'missing'."""
+        """Run a script where the conversation is; `ConversationNotFoundError` if it answers 'missing'."""
         tag = self._tag(scope, key)
         family = self._families.get(tag, tag)
         for _ in range(4):
@@ -238,7 +241,10 @@ class RedisStore(RowStore):
             commit.scope,
             commit.key,
             *(commit.expected, commit.receipt().hex(), int(commit.empty)),
-            *("" if value is None else value for value in (commit.keep, commit.fence, commit.title, commit.tags)),
+            *(
+                "" if value is None else value
+                for value in (commit.keep, commit.fence, commit.title, commit.tags)
+            ),
             *(repr(commit.cost), *_rows(commit)),
             again=True,
         )
@@ -312,7 +318,7 @@ class RedisStore(RowStore):
         for key in list(self._keys(scope, None)):
             try:
                 gone += self._erase_if(scope, key, "keep", before)
-            except documents.ConversationNotFoundError:
+            except ConversationNotFoundError:
                 self._strike(scope, [key])
         return tuple(sorted(gone))
 
@@ -323,7 +329,7 @@ class RedisStore(RowStore):
         for name in list(self._keys(scope, None)):
             try:
                 dropped += int(self._ask("prune", scope, name, keep)[1])
-            except documents.ConversationNotFoundError:
+            except ConversationNotFoundError:
                 continue
         return dropped
 
@@ -361,7 +367,7 @@ class RedisStore(RowStore):
             low = b"(" + page[-1]
 
     def _list(self, listing: Listing) -> Sequence[RawSummary]:
-        found = (
+        found: Iterator[RawSummary] = (
             row
             for row in self._summaries(listing.scope, listing.after)
             if listing.since is None or row.updated >= listing.since
@@ -392,7 +398,16 @@ class RedisStore(RowStore):
                 if row[-1] is not None and _text(row[-1]) == key:
                     title, total, created, updated, cost, tag_list, metadata = (_text(x) for x in row[:7])
                     yield RawSummary(
-                        *(key, title, int(total), int(created), int(updated), float(cost), tag_list, metadata),
+                        *(
+                            key,
+                            title,
+                            int(total),
+                            int(created),
+                            int(updated),
+                            float(cost),
+                            tag_list,
+                            metadata,
+                        ),
                         sources.get(tag),
                     )
 
@@ -429,7 +444,7 @@ class RedisStore(RowStore):
             for name in [key] if key is not None else list(self._keys(one_scope, None)):
                 try:
                     answer = self._ask("verify", one_scope, name)
-                except documents.ConversationNotFoundError:
+                except ConversationNotFoundError:
                     if key is not None:
                         raise
                     continue
@@ -443,8 +458,14 @@ class RedisStore(RowStore):
         return VerifyReport(conversations, turns, tuple(problems), settings, warnings)
 
     def _settings(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        known = {"appendonly": "unknown", "appendfsync": "unknown", "save": "unknown", "maxmemory-policy": "unknown"}
-        node = self._client.get_primaries()[0] if isinstance(self._client, RedisCluster) else None
+        known = {
+            "appendonly": "unknown",
+            "appendfsync": "unknown",
+            "save": "unknown",
+            "maxmemory-policy": "unknown",
+        }
+        client = self._client
+        node = client.get_primaries()[0] if hasattr(client, "get_primaries") else None
         more = {} if node is None else {"target_nodes": node}
         for name in known:
             try:
@@ -454,11 +475,17 @@ class RedisStore(RowStore):
                 continue
         warnings = []
         if known["appendonly"] == "no":
-            warnings.append("appendonly is no: a crash of the server takes every commit since its last snapshot")
+            warnings.append(
+                "appendonly is no: a crash of the server takes every commit since its last snapshot"
+            )
         elif known["appendfsync"] != "always":
-            warnings.append(f"appendfsync is {known['appendfsync']}: a power cut may take the last acknowledged commits")
+            warnings.append(
+                f"appendfsync is {known['appendfsync']}: a power cut may take the last acknowledged commits"
+            )
         if known["maxmemory-policy"] not in ("noeviction", "unknown"):
-            warnings.append(f"maxmemory-policy is {known['maxmemory-policy']}: a full server deletes conversations")
+            warnings.append(
+                f"maxmemory-policy is {known['maxmemory-policy']}: a full server deletes conversations"
+            )
         kind = "server" if node is None else "cluster"
         return {"backend": "redis", "prefix": self.prefix, "kind": kind, **known}, tuple(warnings)
 

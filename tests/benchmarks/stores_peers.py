@@ -85,7 +85,9 @@ def main() -> None:
                 times[place].append(time.perf_counter() - begun)
         print(f"\nOne turn of 1 KB, in ms, SQLite with synchronous=normal for ours; disk after {TURNS} turns")
         for name, taken, path in zip(stores, times, paths, strict=True):
-            marks = "  ".join(f"@{n}: {statistics.median(taken[max(0, n - 20) : n]) * 1e3:8.3f}" for n in MARKS)
+            marks = "  ".join(
+                f"@{n}: {statistics.median(taken[max(0, n - 20) : n]) * 1e3:8.3f}" for n in MARKS
+            )
             ratio = statistics.median(taken[-20:]) / statistics.median(times[0][-20:])
             print(f"  {name:42s} {marks}   {ratio:8.1f}x   {size_of(path) / 1e6:8.2f} MB")
 
