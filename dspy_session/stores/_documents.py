@@ -236,8 +236,8 @@ def stale(commit: Commit, found: str) -> StaleStateError:
 def fence_lost(commit: Commit) -> LeaseError:
     """The error for a commit whose lease is not held any more."""
     return LeaseError(
-        f"the lease of {commit.key!r} (scope {commit.scope!r}) with token {commit.fence} is lost: somebody took"
-        " over after it expired, or it was released. Nothing was written: load again and append"
+        f"the lease of {commit.key!r} (scope {commit.scope!r}) with token {commit.fence} is lost: somebody"
+        " took over after it expired, or it was released. Nothing was written: load again and append"
     )
 
 

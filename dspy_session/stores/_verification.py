@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import FormatError
 from . import _documents as documents
+from ._lines import Position, Run, line
 from .base import Problem, VerifyReport
 
 if TYPE_CHECKING:
-    from ._relational import Position, RelationalStore, Run
+    from ._relational import RelationalStore
 
 
 def verify_relational(store: RelationalStore, run: Run, scope: str | None, key: str | None) -> VerifyReport:
@@ -73,8 +74,6 @@ class _Conversation:
             self._wrong(f"it claims the turns from {p.first} to {p.total}")
 
     def _check_line(self, p: Position) -> int:
-        from ._relational import line
-
         expected = p.first
         for span in reversed(line(self.run, p, p.first)):
             for index, version, turn, digest, text in self.run(

@@ -27,7 +27,8 @@ from ..errors import (
 )
 from . import _documents as documents
 from ._documents import Commit
-from ._relational import RelationalStore, Run
+from ._lines import Run
+from ._relational import RelationalStore
 from ._rows import Beginning, RawConversation, RawTurn
 from ._verification import verify_relational
 from .base import VerifyReport

@@ -24,7 +24,8 @@ from ..errors import (
     StoreUnavailableError,
     UnsupportedVersionError,
 )
-from ._relational import RelationalStore, Run
+from ._lines import Run
+from ._relational import RelationalStore
 from ._verification import verify_relational
 from .base import Problem, VerifyReport
 

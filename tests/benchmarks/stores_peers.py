@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import statistics
 import tempfile
 import time
@@ -55,8 +56,7 @@ def langgraph(path: Path) -> Callable[[int], None]:
     graph = StateGraph(State)
     graph.add_node("answer", lambda state: {"messages": [("assistant", "a" * 512)]})
     graph.add_edge(START, "answer")
-    saver = SqliteSaver.from_conn_string(str(path)).__enter__()
-    app = graph.compile(checkpointer=saver)
+    app = graph.compile(checkpointer=SqliteSaver(sqlite3.connect(path, check_same_thread=False)))
 
     def add(number: int) -> None:
         app.invoke({"messages": [("user", "q" * 512)]}, {"configurable": {"thread_id": "k"}})
