@@ -17,7 +17,7 @@ from typing import Any
 import dspy
 from dspy import History
 
-from dspy_session import _training, display
+from dspy_session import _seams, _training, display
 from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._attempts import Attempts, attempts_for, sampling_call
 from dspy_session._calls import Frame, TurnCall, tell
@@ -47,6 +47,7 @@ from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import Window
 
 logger = logging.getLogger("dspy_session")
+_seams.install()
 _lineages = itertools.count()
 _NOT_PICKLED = ("_lineage", "_born_in", "_birth", "_attempts", "_paths", "_table")
 
@@ -402,6 +403,8 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             if not self._birth.compile_is_over():
                 return "compile"
             self._birth = None
+            if self._born_in is None and (held := _training.holder(self)) is not None:
+                self._state = held.own_state
         return _training.training()
 
     def path_of(self, predictor: Any) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
@@ -169,3 +171,38 @@ def wire(lm: ScriptedLM, call: Callable[[], Any]) -> list[Any]:
     before = len(lm.requests)
     call()
     return lm.requests[before:]
+
+
+class Desk(dspy.Module):
+    """A larger program, of which one part may be a session."""
+
+    def __init__(self, part: Any) -> None:
+        super().__init__()
+        self.part = part
+        self.polish = dspy.Predict("draft -> answer")
+
+    def forward(self, question: str) -> Any:
+        return self.polish(draft=self.part(question=question).answer)
+
+
+class Tunable(ScriptedLM):
+    """A model that takes training data and comes back under another name, knowing the answer."""
+
+    def __init__(self, taken: list[Any] | None = None, *, tuned: bool = False) -> None:
+        super().__init__(tuned_script if tuned else learnt, model="tuned" if tuned else "scripted")
+        self.taken: list[Any] = [] if taken is None else taken
+
+    def launch(self, *_: Any) -> None:
+        pass
+
+    kill = launch
+
+    def finetune(self, train_data: Any, **_: Any) -> Any:
+        self.taken.extend(train_data)
+        thread = threading.Thread(target=lambda: None)
+        thread.start()
+        return SimpleNamespace(result=lambda: Tunable(self.taken, tuned=True), thread=thread)
+
+
+def tuned_script(chat: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+    return {**learnt(chat, names), "answer": "kiwi"}
