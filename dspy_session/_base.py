@@ -11,9 +11,11 @@ import dataclasses
 import itertools
 import logging
 import warnings
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import Any, Literal
 
+import anyio.to_thread
 import dspy
 from dspy import History
 
@@ -39,6 +41,7 @@ from dspy_session._options import (
 from dspy_session._optimizing import Optimizing
 from dspy_session._persistence import Persistence
 from dspy_session._program import Program, study
+from dspy_session.conversation import Conversation
 from dspy_session.errors import ConfigurationError
 from dspy_session.history import HistoryView, SessionHistory
 from dspy_session.memory import SHARED, NodeTable
@@ -210,7 +213,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         return self._run(TurnCall(self, args, kwargs))
 
     async def aforward(self, *args: Any, **kwargs: Any) -> Any:
-        """`forward` for async code: awaits the program's `acall`."""
+        """`forward` for async code: awaits the program's `acall`, or runs a program without one in a thread."""
         return await self._arun(TurnCall(self, args, kwargs))
 
     def _run(self, call: TurnCall) -> Any:
@@ -225,6 +228,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
                     if not call.overflowed(error):
                         raise
             call.commit(result)
+            call.publish()
         call.tell()
         return result
 
@@ -240,6 +244,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
                     if not call.overflowed(error):
                         raise
             call.commit(result)
+            await call.apublish()
         await call.atell()
         return result
 
@@ -250,7 +255,14 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         return self.module  # type: ignore[no-any-return]
 
     def _atarget(self, call: TurnCall) -> Callable[..., Any]:
-        return self.module.acall  # type: ignore[no-any-return]
+        if hasattr(type(self.module), "aforward"):
+            return self.module.acall  # type: ignore[no-any-return]
+
+        # A program that is sync alone runs in a worker thread, where DSPy's settings go with it.
+        async def in_thread(*args: Any, **kwargs: Any) -> Any:
+            return await anyio.to_thread.run_sync(partial(self._target(call), *args, **kwargs))
+
+        return in_thread
 
     def batch(self, examples: Any, *args: Any, **kwargs: Any) -> Any:
         """`dspy.Module.batch`, as a replay: each example is answered by itself, and none becomes a turn.
@@ -300,6 +312,39 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
     def bind(self, state: SessionState) -> BoundSession:
         """A module whose calls are this session's calls with the state bound, wherever they are made."""
         return bind(self, state)
+
+    def conversation(
+        self,
+        key: str,
+        *,
+        store: Any,
+        scope: str = "",
+        lease: Literal["wait", "fail"] | None = "wait",
+        ttl: float = 30.0,
+        on_conflict: Literal["raise", "fork", "append"] = "raise",
+        last: int | None = None,
+        types: Iterable[type] = (),
+    ) -> Conversation:
+        """A user's conversation from a store, for a `with` or `async with` block.
+
+        The block loads it, or begins it; binds its state; and appends each turn to the store before the call that
+        made it returns. The block's value has the state, see `dspy_session.conversation`.
+
+        Args:
+            key: the conversation's key.
+            store: where it is kept, see `dspy_session.stores.open_store`.
+            scope: the tenant.
+            lease: hold the conversation for the block: `"wait"` for another request that does, or `"fail"` with
+                `LeaseError`. None: hold nothing; then conflicts are found when a turn is committed.
+            ttl: seconds after which another request may take over from one that gave no sign of life.
+            on_conflict: what becomes of a turn when somebody else has changed the conversation: `"raise"`
+                `StaleStateError`, which carries it; `"fork"` the conversation and go on there; or `"append"` it.
+            last: how many turns to load; by default what the window needs, or all.
+            types: classes of your own that stored values may have.
+        """
+        return Conversation(
+            self, key, store, scope=scope, lease=lease, ttl=ttl, on_conflict=on_conflict, last=last, types=types
+        )
 
     def replay(self) -> Replay:
         """A `with` block in which calls are stateless: they are shown the history that they are given or none,
@@ -434,6 +479,14 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
     def named_parameters(self) -> list[tuple[str, Any]]:
         """The wrapped program's parameters under its own names, so that states and files are the program's."""
         return self.module.named_parameters()  # type: ignore[no-any-return]
+
+    def dump_state(self, json_mode: bool = True) -> Any:
+        """The wrapped program's state: a `Predict` writes its own without a name in front."""
+        return self.module.dump_state(json_mode=json_mode)
+
+    def load_state(self, state: Any, **options: Any) -> None:
+        """Take a state that the program or a session of it wrote."""
+        self.module.load_state(state, **options)
 
     def map_named_predictors(self, func: Callable[[Any], Any]) -> SessionBase:
         """Replace each predictor of the program by what a function makes of it."""

@@ -282,7 +282,7 @@ class TurnCall:
         if self.instead_of is not None:
             view = replace(view, stop=self.instead_of.index)
         shown = self.session.windowed(view)
-        return replace(shown, head=(*memory_message(self.state.l2_memory), *shown.head))
+        return replace(shown, head=memory_message(self.state.l2_memory) + shown.head)
 
     def preview(self) -> None:
         """Open a turn that ends at its first request and is not recorded."""
@@ -386,6 +386,16 @@ class TurnCall:
             return
         self.turn = Turn.of(record, self.state)
 
+    def publish(self) -> None:
+        """Hand the turn to where the state is kept; if that refuses it, it is no turn."""
+        if self.turn is not None and self.state.sink is not None:
+            self.state.sink.publish()
+
+    async def apublish(self) -> None:
+        """`publish` from an async call."""
+        if self.turn is not None and self.state.sink is not None:
+            await self.state.sink.apublish()
+
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _to_tell(self) -> list[Told]:
@@ -405,6 +415,7 @@ class TurnCall:
         for consolidation in self._due():
             with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
                 _consolidate(consolidation)
+            self.publish()
         tell(self._to_tell())
 
     async def atell(self) -> None:
@@ -412,6 +423,7 @@ class TurnCall:
         for consolidation in self._due():
             with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
                 await _aconsolidate(consolidation)
+            await self.apublish()
         for callback, session, turn in self._to_tell():
             try:
                 answer = callback(session, turn)

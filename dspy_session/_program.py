@@ -105,16 +105,22 @@ def bound(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[st
     return {**dict(zip(taking, args, strict=False)), **kwargs}
 
 
+def _forward_of(owner: Any) -> str:
+    """The name of the method that says what a program takes: some programs are async only."""
+    return "forward" if hasattr(owner, "forward") or not hasattr(owner, "aforward") else "aforward"
+
+
 def _parameters(module: Any) -> Mapping[str, inspect.Parameter]:
     # object.__getattribute__: DSPy warns of reading `forward`, and the program is not being run.
     try:
-        return inspect.signature(object.__getattribute__(module, "forward")).parameters
+        method = object.__getattribute__(module, _forward_of(type(module)))
+        return inspect.signature(method).parameters
     except (AttributeError, TypeError, ValueError):
         return {}
 
 
 def _hints(module: Any) -> dict[str, Any]:
-    forward = getattr(type(module), "forward", None)
+    forward = getattr(type(module), _forward_of(type(module)), None)
     try:
         return typing.get_type_hints(forward, include_extras=True)
     except Exception:

@@ -21,6 +21,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import dspy
@@ -79,6 +80,7 @@ SHARED = NodePolicy(isolation="shared")
 _POLICY_KEYS = ("isolation", "lifespan", "consolidator", "enabled")
 
 
+@lru_cache(maxsize=1_024)
 def memory_message(memory: str) -> tuple[Message, ...]:
     """Long-term memory as the first user message of a history; nothing if there is none."""
     return (Message({MEMORY_FIELD: memory}, {MEMORY_FIELD}),) if memory else ()
@@ -287,7 +289,7 @@ class OpenNodes:
         view = HistoryView.at(staged.position, head, policy.options.projection)
         window = policy.options.window
         shown = view if window is None else window(view)
-        return replace(shown, head=(*memory_message(staged.memory), *shown.head))
+        return replace(shown, head=memory_message(staged.memory) + shown.head)
 
     def memory(self, path: str) -> str:
         """A node's long-term memory as it is in this turn."""

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dspy import History
 
@@ -53,6 +53,14 @@ class Branch:
     notes: dict[str, Note] = field(default_factory=dict)
 
 
+class Sink(Protocol):
+    """Where finished turns of a state are kept beyond this process."""
+
+    def publish(self) -> None: ...
+
+    async def apublish(self) -> None: ...
+
+
 class SessionState:
     """What one user's conversation consists of. Sessions read and extend it; it knows nothing of them.
 
@@ -67,6 +75,8 @@ class SessionState:
         l2_memory: long-term memory.
         branches: answers that were replaced by `retry`.
         pending: node turns that wait for consolidation.
+        sink: told of each finished turn before its call returns.
+        dirty_notes: turns whose score or feedback the sink has not seen.
     """
 
     def __init__(
@@ -98,6 +108,8 @@ class SessionState:
         self.pending: list[Episode] = []
         self.attempts: list[Attempts] = []
         self._call_lock: Any = None
+        self.sink: Sink | None = None
+        self.dirty_notes: set[str] = set()
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -268,6 +280,7 @@ class SessionState:
             if self._notes_shared:
                 self._notes, self._notes_shared = dict(self._notes), False
             self._notes[turn_id] = note
+            self.dirty_notes.add(turn_id)
 
     @property
     def notes(self) -> Mapping[str, Note]:
@@ -342,11 +355,11 @@ class SessionState:
         return self.fork()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts", "sink")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._mutex, self._call_lock, self.attempts = threading.RLock(), None, []
+        self._mutex, self._call_lock, self.attempts, self.sink = threading.RLock(), None, [], None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SessionState):

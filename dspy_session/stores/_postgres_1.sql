@@ -76,7 +76,7 @@ $$;
 -- The spans of a line, newest first, down to the one which begins at p_lowest or before.
 CREATE FUNCTION {schema}.line(p_segment bigint, p_total bigint, p_bound bigint, p_lowest bigint)
 RETURNS TABLE (depth bigint, segment bigint, owner bigint, start bigint, stop bigint, bound bigint)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE ROWS 4 AS $$
     WITH RECURSIVE spans AS (
         SELECT 0::bigint AS depth, s.id, s.owner, s.parent, s.start, p_total AS stop, p_bound AS bound,
             s.bound AS parent_bound
@@ -144,6 +144,47 @@ RETURNS TABLE (id bigint, name text, data text) LANGUAGE sql STABLE AS $$
         ORDER BY n.at DESC, n.version DESC, n.id DESC LIMIT 1)
     ORDER BY m.id
 $$;
+
+-- What there is to read of a conversation, at one instant: nothing if it does not exist, else its fields as rows of
+-- their own, then annotations and turns from p_limit before p_before on, and unless p_turns_only the other annotations.
+CREATE FUNCTION {schema}.load(p_scope bytea, p_key bytea, p_before bigint, p_limit bigint, p_turns_only boolean)
+RETURNS TABLE (kind text, place bigint, turn bytea, label text, body text) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    c {schema}.conversation;
+    v_stop bigint;
+    v_start bigint;
+    v_bound bigint;
+BEGIN
+    SELECT * INTO c FROM {schema}.conversation v WHERE v.scope = p_scope AND v.key = p_key;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    v_stop := least(coalesce(p_before, c.total), c.total);
+    v_start := greatest(c.first, v_stop - coalesce(p_limit, v_stop));
+    v_bound := CASE WHEN c.open = 1 THEN 4611686018427387904 ELSE c.bound END;
+    RETURN QUERY VALUES
+        ('revision', c.total, NULL::bytea, NULL::text, c.incarnation || '.' || c.version),
+        ('metadata', c.first, NULL, NULL, c.metadata),
+        ('title', NULL, NULL, NULL, c.title),
+        ('tags', NULL, NULL, NULL, c.tags),
+        ('cost', NULL, NULL, NULL, c.cost::text);
+    RETURN QUERY
+        SELECT 'about', n.about, NULL::bytea, n.name, n.data
+        FROM {schema}.line(c.segment, c.total, v_bound, v_start) l JOIN {schema}.note n ON n.segment = l.segment
+            AND n.about >= v_start AND n.about < least(l.stop, v_stop) AND n.version <= l.bound
+        ORDER BY l.depth DESC, n.id;
+    RETURN QUERY
+        SELECT 'turn', t.idx, t.id, NULL::text, t.data
+        FROM {schema}.line(c.segment, c.total, v_bound, v_start) l JOIN {schema}.turn t ON t.segment = l.segment
+            AND t.idx >= greatest(l.start, v_start) AND t.idx < least(l.stop, v_stop)
+        ORDER BY t.idx;
+    IF NOT p_turns_only THEN
+        RETURN QUERY SELECT 'head', NULL::bigint, NULL::bytea, NULL::text, h.data
+            FROM {schema}.head h WHERE h.id = c.head;
+        RETURN QUERY SELECT 'note', NULL::bigint, NULL::bytea, s.name, s.data
+            FROM {schema}.standing_notes(c, c.total) s ORDER BY s.id;
+    END IF;
+END $$;
 
 -- One commit. The outcome is 'ok' with the revision, or the name of a refusal with what it is about.
 CREATE FUNCTION {schema}.append(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, FormatError
 from . import _documents as documents
 from ._documents import Commit
 from .base import ConversationSummary, Document, Store, StoredConversation, StoredTurn, VerifyReport
@@ -181,6 +181,7 @@ class RowStore(Store):
         documents.check_key(key, "the key")
         raw = self._load(scope, key, documents.check_count(last, "last"))
         place = f"{key!r} (scope {scope!r})"
+        _check_line(raw.turns, raw.total - raw.first if last is None else min(last, raw.total - raw.first), place)
         title, tags = _read_outer(raw.title, raw.tags, f"the summary of {place}")
         return StoredConversation(
             key=key,
@@ -204,7 +205,9 @@ class RowStore(Store):
         documents.check_key(key, "the key")
         documents.check_count(before, "before")
         documents.check_count(limit, "limit")
-        return _read_turns(self._turns(scope, key, before, limit), f"{key!r} (scope {scope!r})")
+        rows, place = self._turns(scope, key, before, limit), f"{key!r} (scope {scope!r})"
+        _check_line(rows, len(rows), place)
+        return _read_turns(rows, place)
 
     def append(
         self,
@@ -315,6 +318,12 @@ class RowStore(Store):
     ) -> AbstractContextManager[Lease]:
         documents.check_key(scope, "the scope")
         return self._leases.hold(scope, documents.check_key(key, "the key"), wait=wait, ttl=ttl)
+
+
+def _check_line(rows: Sequence[RawTurn], count: int, place: str) -> None:
+    """Refuse to hand out a line with a hole: a model would take it for the whole truth."""
+    if len(rows) != count or any(row.index != rows[0].index + offset for offset, row in enumerate(rows)):
+        raise FormatError(f"turns of {place} are missing. `verify` lists which")
 
 
 def _read_turns(rows: Sequence[RawTurn], place: str) -> tuple[StoredTurn, ...]:

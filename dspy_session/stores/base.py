@@ -45,6 +45,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -365,6 +366,11 @@ class Store(ABC):
         Give `Lease.token` to `append(fence=...)`, which then refuses if somebody took over in between.
         Raises `LeaseError` if it cannot be had in time.
         """
+
+    def examples(self, *, scope: str = "", **options: Any) -> Any:
+        """The stored turns as `dspy.Example`s, see `dspy_session.conversation.stored_examples`."""
+        # A store knows nothing of sessions: what it offers here for convenience lives above it.
+        return import_module("dspy_session.conversation").stored_examples(self, scope=scope, **options)
 
     @abstractmethod
     def close(self) -> None:

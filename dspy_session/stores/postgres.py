@@ -50,6 +50,7 @@ _APPEND = (
     "SELECT outcome, detail, turn FROM {schema}.append(%s, %s, %s, %s, %s, %s::bigint, %s::bigint, %s::text,"
     " %s::text, %s, %s::bytea[], %s::bytea[], %s::text[], %s::text[], %s::bytea[], %s::text[])"
 )
+_LOAD = "SELECT * FROM {schema}.load(%s, %s, %s::bigint, %s::bigint, %s)"
 _inherited: list[Any] = []
 Result = TypeVar("Result")
 
@@ -102,7 +103,8 @@ class PostgresStore(RelationalStore):
             min_size=1,
             max_size=self._pool_size,
             timeout=self._timeout,
-            kwargs={"autocommit": True, "client_encoding": "utf8"},
+            # Nothing is prepared: that would be a round trip of its own, and poolers such as PgBouncer forbid it.
+            kwargs={"autocommit": True, "client_encoding": "utf8", "prepare_threshold": None},
             open=True,
         )
 
@@ -241,12 +243,49 @@ class PostgresStore(RelationalStore):
         return self._patiently(lambda: create(new))
 
     def _load(self, scope: str, key: str, last: int | None) -> RawConversation:
-        load = super()._load
-        return self._patiently(lambda: load(scope, key, last))
+        rows = self._read(scope, key, None, last, turns_only=False)
+        fields = {kind: text for kind, _, _, _, text in rows}
+        places = {kind: place for kind, place, _, _, _ in rows}
+        return RawConversation(
+            revision=fields["revision"],
+            head=fields.get("head", "null"),
+            metadata=fields["metadata"],
+            title=fields["title"],
+            tags=fields["tags"],
+            cost=float(fields["cost"]),
+            total=places["revision"],
+            first=places["metadata"],
+            turns=self._read_turns(rows),
+            notes=[text for kind, _, _, _, text in rows if kind == "note"],
+        )
 
-    def _turns(self, scope: str, key: str, before: int | None, limit: int | None) -> Any:
-        turns = super()._turns
-        return self._patiently(lambda: turns(scope, key, before, limit))
+    def _turns(self, scope: str, key: str, before: int | None, limit: int | None) -> list[RawTurn]:
+        return self._read_turns(self._read(scope, key, before, limit, turns_only=True))
+
+    def _read(self, scope: str, key: str, before: int | None, limit: int | None, *, turns_only: bool) -> list[Any]:
+        def call() -> list[Any]:
+            with self._connection() as connection:
+                sql = _LOAD.format(schema=self.schema).encode()
+                values = (self._raw(scope), self._raw(key), before, limit, turns_only)
+                return connection.execute(sql, values).fetchall()
+
+        rows = self._patiently(call)
+        if not rows:
+            raise documents.not_found(scope, key)
+        return rows
+
+    def _read_turns(self, rows: list[Any]) -> list[RawTurn]:
+        notes: dict[int, dict[str, str]] = {}
+        for kind, place, _, label, text in rows:
+            if kind == "about":
+                latest = notes.setdefault(place, {})
+                latest.pop(label, None)
+                latest[label] = text
+        return [
+            RawTurn(place, self._key(turn), text, list(notes.get(place, {}).values()))
+            for kind, place, turn, _, text in rows
+            if kind == "turn"
+        ]
 
     def _append(self, commit: Commit) -> str:
         values = (

@@ -1,0 +1,206 @@
+"""The history of a user: all sessions of all sources, each once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from dspy_session.errors import SourceFormatError, UnknownPathError
+from dspy_session.opencode.records import SessionRecord
+from dspy_session.opencode.sources.base import Skip, Skips, Source
+from dspy_session.opencode.sources.opening import discovered, sources_of
+from dspy_session.opencode.sources.plugin_log import RawLogSource
+from dspy_session.opencode.times import When, milliseconds
+from dspy_session.opencode.tokens import Usage, total_usage
+
+
+class History:
+    """OpenCode's sessions, from one source or several.
+
+    A session that stands in several sources is given once, from the one that holds most of it: the database,
+    then trees of files, then exports, then the plugin's logs.
+
+    Attributes:
+        sources: where the sessions come from.
+    """
+
+    def __init__(self, sources: Iterable[Source], skips: Skips | None = None) -> None:
+        self.sources = tuple(sources)
+        self._skips = skips or Skips()
+
+    def __repr__(self) -> str:
+        return f"History({', '.join(map(repr, self.sources))})"
+
+    def __iter__(self) -> Iterator[SessionRecord]:
+        return self.sessions()
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def skipped(self) -> tuple[Skip, ...]:
+        """What could not be read so far: damaged files, rows and parts."""
+        return (*self._skips, *(skip for source in self.sources for skip in source.skips))
+
+    def close(self) -> None:
+        """Close what is open. The history can be read again."""
+        for source in self.sources:
+            source.close()
+
+    def sessions(
+        self,
+        project: str | os.PathLike[str] | None = None,
+        since: When | None = None,
+        until: When | None = None,
+    ) -> Iterator[SessionRecord]:
+        """The sessions from the oldest to the newest, sub-agents' and forks' among them.
+
+        Records are read as you go and kept by no one else, so memory stays bounded.
+
+        Args:
+            project: a folder (sessions started in it or below it, or in any worktree of a project whose root
+                it is), or OpenCode's id of a project.
+            since: sessions touched at or after this time. A date means its midnight in local time; a number,
+                seconds since the epoch.
+            until: sessions made before this time.
+
+        Raises:
+            ConfigurationError: a time cannot be read.
+            SourceFormatError: the only source is damaged. Of several, damaged ones are skipped and counted.
+        """
+        after = None if since is None else milliseconds(since)
+        before = None if until is None else milliseconds(until)
+        chosen = [r for r in self._heads() if (after is None or r.updated >= after)]
+        chosen = [r for r in chosen if before is None or r.created < before]
+        if project is not None:
+            chosen = _of_project(chosen, project)
+        chosen.sort(key=lambda record: (record.created, record.id))
+        for record in chosen:
+            yield SessionRecord(record.info, record.load, record.origin, record.worktree, record.holds)
+
+    def session(self, session_id: str) -> SessionRecord:
+        """One session by its id.
+
+        Raises:
+            UnknownPathError: there is none.
+        """
+        for record in self._heads():
+            if record.id == session_id:
+                return record
+        raise UnknownPathError(f"no session {session_id!r} in {self!r}")
+
+    def children(self, record: SessionRecord) -> tuple[SessionRecord, ...]:
+        """The sub-agents' sessions that a session started, oldest first."""
+        named = set(record.child_ids)
+        found = [
+            r for r in self._heads() if r.id != record.id and (r.parent_id == record.id or r.id in named)
+        ]
+        return tuple(sorted(found, key=lambda each: (each.created, each.id)))
+
+    def descendants(self, record: SessionRecord) -> tuple[SessionRecord, ...]:
+        """The sub-agents' sessions, their sub-agents' and so on; each once."""
+        found: dict[str, SessionRecord] = {}
+        waiting = [record]
+        while waiting:
+            for child in self.children(waiting.pop()):
+                if child.id not in found and child.id != record.id:
+                    found[child.id] = child
+                    waiting.append(child)
+        return tuple(found.values())
+
+    def parent(self, record: SessionRecord) -> SessionRecord | None:
+        """The session that started a sub-agent's session."""
+        return next((r for r in self._heads() if r.id == record.parent_id), None)
+
+    def fork_source(self, record: SessionRecord) -> SessionRecord | None:
+        """The session that a fork was copied from, as far as it is still there.
+
+        OpenCode 1.x stores no link. The source is the session with the fork's title (less its `(fork #N)`)
+        whose messages bear the same times.
+        """
+        if not record.is_fork:
+            return None
+        named = record.info.get("fork", {}).get("sessionID")
+        if named is not None:
+            return next((other for other in self._heads() if other.id == named), None)
+        times = [message.created for message in record.messages[: record.copied_messages]]
+        earlier = [
+            other for other in self._heads() if other.id != record.id and other.created <= record.created
+        ]
+        earlier.sort(key=lambda other: _base_title(other) != _base_title(record))
+        return next((other for other in earlier if _copied(other, times)), None)
+
+    def usage(self, record: SessionRecord, *, children: bool = True) -> Usage:
+        """Tokens and cost of a session and, unless told otherwise, of its sub-agents."""
+        counted = [record, *(self.descendants(record) if children else ())]
+        return total_usage(each.usage for each in counted)
+
+    def _heads(self) -> list[SessionRecord]:
+        best: dict[str, tuple[tuple[int, int], SessionRecord]] = {}
+        for source in self.sources:
+            try:
+                for record in source.heads():
+                    standing = (_rank(source, record), record.updated)
+                    if record.id not in best or standing > best[record.id][0]:
+                        best[record.id] = standing, record
+            except (SourceFormatError, OSError) as error:
+                if len(self.sources) == 1:
+                    raise
+                self._skips.add(source.path, None, str(error))
+        return [record for _, record in best.values()]
+
+
+def open_source(path: str | os.PathLike[str] | None = None) -> History:
+    """OpenCode's history at a path, or this user's own.
+
+    Args:
+        path: a database, a data folder, a tree of JSON files of any release, a file of `opencode export`, a
+            log of the DSPy plugin, or a folder that holds any of these, mixed. Without a path, the places
+            where OpenCode keeps its data (`OPENCODE_DB`, `OPENCODE_DATA_DIR`, `XDG_DATA_HOME`).
+
+    Raises:
+        SourceNotFoundError: nothing of OpenCode's is there; says where it was looked for.
+        SourceFormatError: the file named is damaged or of no known kind.
+    """
+    skips = Skips()
+    history = History(discovered() if path is None else sources_of(path, skips), skips)
+    if len(history.sources) == 1:
+        history._heads()
+    return history
+
+
+def _rank(source: Source, record: SessionRecord) -> int:
+    if isinstance(source, RawLogSource) and not source.has_calls:
+        return 1
+    return source.rank - (5 if "[redacted:" in record.title or not isinstance(record.title, str) else 0)
+
+
+def _of_project(records: list[SessionRecord], project: str | os.PathLike[str]) -> list[SessionRecord]:
+    named = os.fspath(project)
+    by_id = [record for record in records if record.project_id == named]
+    if by_id:
+        return by_id
+    folder = Path(named).expanduser().absolute()
+    folders = {str(folder), os.path.realpath(folder)}
+    roots = {r.project_id for r in records if r.worktree in folders and r.project_id != "global"}
+    return [r for r in records if (r.project_id and r.project_id in roots) or _within(r.directory, folders)]
+
+
+def _within(directory: str | None, folders: set[str]) -> bool:
+    if directory is None:
+        return False
+    return any(directory == each or directory.startswith(each.rstrip("/\\") + os.sep) for each in folders)
+
+
+def _base_title(record: SessionRecord) -> str:
+    return re.sub(r" \(fork #\d+\)$", "", record.title)
+
+
+def _copied(other: SessionRecord, times: list[int]) -> bool:
+    return bool(times) and [message.created for message in other.messages[: len(times)]] == times

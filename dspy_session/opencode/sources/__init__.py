@@ -1,0 +1,1 @@
+"""Where OpenCode's history comes from: one module for each kind of place."""
