@@ -33,6 +33,7 @@ def test_compiled_session_sends_what_the_compiled_program_sends(
     random.seed(0)
     compiled_bare = OPTIMIZERS[optimizer](PROGRAMS[name](), examples())
     expected = wire(model, lambda: compiled_bare(question="What?"))
+    assert expected != plain
 
     session = sessionify(PROGRAMS[name]())
     session.add_turn({"question": "live secret"}, {"answer": "live reply"})
@@ -48,7 +49,6 @@ def test_compiled_session_sends_what_the_compiled_program_sends(
     assert len(compiled) == 0
     sent = wire(model, lambda: compiled(question="What?"))
     assert sent == expected
-    assert (sent != plain) == (expected != plain)
     assert len(compiled) == 1
     assert len(session.turns) == 1
     compiled(question="And now?")
@@ -160,7 +160,7 @@ def test_demos_are_shown_with_their_history(model: ScriptedLM) -> None:
 def test_teachers(model: ScriptedLM, name: str, teaching: str, studying: str) -> None:
     def bootstrap(student: Any, teacher: Any) -> Any:
         for predictor in teacher.predictors():
-            outputs = {name: "kiwi" for name in predictor.signature.output_fields}
+            outputs = dict.fromkeys(predictor.signature.output_fields, "kiwi")
             predictor.demos = [dspy.Example({"question": "Teach me", "plan": "kiwi", **outputs})]
         optimizer = dspy.BootstrapFewShot(metric=metric, max_bootstrapped_demos=2, max_labeled_demos=2)
         return optimizer.compile(student, teacher=teacher, trainset=examples())
