@@ -188,7 +188,7 @@ class _PredictorCall:
             if self._name is None:
                 return nullcontext()
             return dspy.context(adapter=rendering(dspy.settings.adapter))  # type: ignore[no-any-return]
-        node = _context.Node(self._frame.session.path_of(self._predictor), self.view)
+        node = _context.Node(self._frame.path_of(self._predictor), self.view)
         scope = replace(_context.scope(), node=node)
         return _context.entered(scope, adapter=rendering(dspy.settings.adapter))
 
