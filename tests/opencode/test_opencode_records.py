@@ -9,7 +9,8 @@ import pytest
 
 from dspy_session import opencode
 from dspy_session.opencode import History, Message, Prices, Tokens, parsing
-from dspy_session.opencode.records import SessionRecord, loaded_session, unquoted
+from dspy_session.opencode.records import SessionRecord, loaded_session
+from dspy_session.opencode.steps import unquoted
 from dspy_session.opencode.tokens import read_usage
 
 FIXED = "ses_e04b9acfbffeLmotmnHFTzqKK2"
