@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from dspy_session.codec.values import StandIn as StandIn
     from dspy_session.examples import kfold_examples as kfold_examples
     from dspy_session.examples import split_examples as split_examples
+    from dspy_session.projection import get_child_l1_ledger as get_child_l1_ledger
+    from dspy_session.projection import get_current_history as get_current_history
+    from dspy_session.projection import get_execution_trace as get_execution_trace
+    from dspy_session.projection import get_node_memory as get_node_memory
+    from dspy_session.projection import get_outer_history as get_outer_history
+    from dspy_session.projection import register_helpers as register_helpers
     from dspy_session.session import Session as Session
     from dspy_session.session import sessionify as sessionify
+    from dspy_session.session import with_memory as with_memory
     from dspy_session.state import SessionState as SessionState
     from dspy_session.turns import Call as Call
     from dspy_session.turns import Turn as Turn
@@ -33,9 +40,16 @@ _HOMES = {
     "StandIn": "codec.values",
     "Turn": "turns",
     "Usage": "turns",
+    "get_child_l1_ledger": "projection",
+    "get_current_history": "projection",
+    "get_execution_trace": "projection",
+    "get_node_memory": "projection",
+    "get_outer_history": "projection",
     "kfold_examples": "examples",
+    "register_helpers": "projection",
     "sessionify": "session",
     "split_examples": "examples",
+    "with_memory": "session",
 }
 _MODULES = ("errors", "opencode", "stores", "windows")
 

@@ -11,39 +11,47 @@ import dataclasses
 import itertools
 import logging
 import warnings
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import Any, Literal
 
+import anyio.to_thread
 import dspy
 from dspy import History
 
 from dspy_session import _training, display
 from dspy_session._binding import BoundSession, Replay, UseState, bind
-from dspy_session._calls import Frame, TurnCall
+from dspy_session._attempts import Attempts, attempts_for, sampling_call
+from dspy_session._calls import Frame, TurnCall, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-from dspy_session._injection import adopt, is_closed, predictors
+from dspy_session._injection import adopt, is_closed, is_session, parts, predictors
 from dspy_session._options import (
     Busy,
     CopyMode,
     HistoryPolicy,
     LockMode,
     MetricErrors,
+    NestedSessions,
     Options,
     Overflow,
     Record,
     Unbound,
 )
+from dspy_session._optimizing import Optimizing
 from dspy_session._persistence import Persistence
 from dspy_session._program import Program, study
+from dspy_session.conversation import Conversation
 from dspy_session.errors import ConfigurationError
-from dspy_session.history import HistoryView
+from dspy_session.history import HistoryView, SessionHistory
+from dspy_session.memory import SHARED, NodeTable
 from dspy_session.state import SessionState
 from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import Window
 
 logger = logging.getLogger("dspy_session")
 _lineages = itertools.count()
+_NOT_PICKLED = ("_lineage", "_born_in", "_birth", "_attempts", "_paths", "_table")
 
 
 def _option(name: str, meaning: str) -> Any:
@@ -61,7 +69,7 @@ def _option(name: str, meaning: str) -> Any:
     return property(read, write, doc=meaning)
 
 
-class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore[misc]
+class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # type: ignore[misc]
     """The machinery of `Session`."""
 
     is_dspy_session = True
@@ -88,6 +96,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         busy: Busy = "wait",
         record: Record = "turns",
         unbound: Unbound = "default",
+        nested_sessions: NestedSessions = "keep",
         on_turn: Callable[[Any, Turn], Any] | None = None,
     ) -> None:
         """Wrap a program.
@@ -116,6 +125,8 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             busy: what a call does that finds its state locked: `"wait"`, or `"fail"` with `BusyError`.
             record: `"calls"` keeps the predictors' calls with each turn.
             unbound: `"error"` refuses calls outside of `use_state` and `bind`; for servers.
+            nested_sessions: what sessions inside the program do: `"keep"` a memory of their own, in the state of this
+                session; or `"inherit"` this session's conversation and record nothing.
             on_turn: called with the session and the turn after each recorded turn; may be async. What it raises is
                 logged and does not reach the caller.
 
@@ -146,14 +157,18 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             busy=busy,
             record=record,
             unbound=unbound,
+            nested_sessions=nested_sessions,
             on_turn=on_turn,
             initial_history=initial_history,
         )
         self._options = options
         self._lineage = next(_lineages)
         self._birth: _training.Birth | None = None
+        self._attempts: Attempts | None = None
         self._born_in: Frame | None = None
         self._instead_of_forward: Callable[..., Any] | None = None
+        self._node_arguments: dict[str, Any] | None = None
+        self._table: NodeTable | None = None
         self._install(_cloned(module, options.copy_mode))
         self._state = self.new_state()
 
@@ -172,6 +187,9 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         self._options.history_field = program.history_field
         self.module = module
         self._watches = not is_closed(module)
+        self._table = None
+        if self._node_arguments is None and any(is_session(part) for path, part in parts(module) if path):
+            self._node_arguments = {"default": SHARED, "recursive": False, "nested_sessions": options.nested_sessions}
         self._paths: dict[int, str] | None = None
 
     # ── calling ──────────────────────────────────────────────────────────────────────────────────────────
@@ -194,7 +212,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         return self._run(TurnCall(self, args, kwargs))
 
     async def aforward(self, *args: Any, **kwargs: Any) -> Any:
-        """`forward` for async code: awaits the program's `acall`."""
+        """`forward` for async code: awaits the program's `acall`, or runs a program without one in a thread."""
         return await self._arun(TurnCall(self, args, kwargs))
 
     def _run(self, call: TurnCall) -> Any:
@@ -209,6 +227,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
                     if not call.overflowed(error):
                         raise
             call.commit(result)
+            call.publish()
         call.tell()
         return result
 
@@ -224,6 +243,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
                     if not call.overflowed(error):
                         raise
             call.commit(result)
+            await call.apublish()
         await call.atell()
         return result
 
@@ -234,7 +254,14 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         return self.module  # type: ignore[no-any-return]
 
     def _atarget(self, call: TurnCall) -> Callable[..., Any]:
-        return self.module.acall  # type: ignore[no-any-return]
+        if hasattr(type(self.module), "aforward"):
+            return self.module.acall  # type: ignore[no-any-return]
+
+        # A program that is sync alone runs in a worker thread, where DSPy's settings go with it.
+        async def in_thread(*args: Any, **kwargs: Any) -> Any:
+            return await anyio.to_thread.run_sync(partial(self._target(call), *args, **kwargs))
+
+        return in_thread
 
     def batch(self, examples: Any, *args: Any, **kwargs: Any) -> Any:
         """`dspy.Module.batch`, as a replay: each example is answered by itself, and none becomes a turn.
@@ -285,6 +312,39 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         """A module whose calls are this session's calls with the state bound, wherever they are made."""
         return bind(self, state)
 
+    def conversation(
+        self,
+        key: str,
+        *,
+        store: Any,
+        scope: str = "",
+        lease: Literal["wait", "fail"] | None = "wait",
+        ttl: float = 30.0,
+        on_conflict: Literal["raise", "fork", "append"] = "raise",
+        last: int | None = None,
+        types: Iterable[type] = (),
+    ) -> Conversation:
+        """A user's conversation from a store, for a `with` or `async with` block.
+
+        The block loads it, or begins it; binds its state; and appends each turn to the store before the call that
+        made it returns. The block's value has the state, see `dspy_session.conversation`.
+
+        Args:
+            key: the conversation's key.
+            store: where it is kept, see `dspy_session.stores.open_store`.
+            scope: the tenant.
+            lease: hold the conversation for the block: `"wait"` for another request that does, or `"fail"` with
+                `LeaseError`. None: hold nothing; then conflicts are found when a turn is committed.
+            ttl: seconds after which another request may take over from one that gave no sign of life.
+            on_conflict: what becomes of a turn when somebody else has changed the conversation: `"raise"`
+                `StaleStateError`, which carries it; `"fork"` the conversation and go on there; or `"append"` it.
+            last: how many turns to load; by default what the window needs, or all.
+            types: classes of your own that stored values may have.
+        """
+        return Conversation(
+            self, key, store, scope=scope, lease=lease, ttl=ttl, on_conflict=on_conflict, last=last, types=types
+        )
+
     def replay(self) -> Replay:
         """A `with` block in which calls are stateless: they are shown the history that they are given or none,
         and become no turns."""
@@ -295,6 +355,8 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         """The state that a call made here would extend: the bound one, or the session's own."""
         from dspy_session import _context
 
+        if self._attempts is not None:
+            return self._state
         return _context.scope().bindings.get(self._lineage, self._state)
 
     @property
@@ -306,7 +368,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         """Whether a state is bound here by `use_state` or `bind`."""
         from dspy_session import _context
 
-        return self._lineage in _context.scope().bindings
+        return self._attempts is None and self._lineage in _context.scope().bindings
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -365,6 +427,11 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         return self._lineage
 
     @property
+    def attempts(self) -> Attempts | None:
+        """The attempts that this copy makes one of, for `BestOfN` or `Refine`."""
+        return self._attempts
+
+    @property
     def born_in(self) -> Frame | None:
         """The open turn in which this copy was made."""
         return self._born_in
@@ -388,23 +455,35 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             self._paths = {id(found): path for path, found in predictors(self.module)}
         return self._paths.get(id(predictor))
 
-    def open_nodes(self, frame: Frame) -> Any:
-        """The memories of the program's nodes for one turn; None: all see the conversation."""
-        return None
+    def use_nodes(self, **arguments: Any) -> None:
+        """Give the program's nodes memories; the arguments are those of `NodeTable`."""
+        self._node_arguments = {**arguments, "nested_sessions": self._options.nested_sessions}
+        self._table = NodeTable(self.module, self._options, **self._node_arguments)
+
+    @property
+    def node_table(self) -> NodeTable | None:
+        """Which node has which memory; None: all are shown the conversation."""
+        if self._table is None and self._node_arguments is not None:
+            self._table = NodeTable(self.module, self._options, **self._node_arguments)
+        return self._table
 
     def replayed_record(self, explicit: History | None) -> TurnRecord | None:
-        """The recorded turn that a stateless call repeats, if it can be told."""
-        return None
-
-    def first_to_finish(self, straggler: tuple[int, int]) -> bool:
-        """Whether nobody has recorded a turn yet for this item of a `dspy.Parallel`."""
-        return True
+        """The recorded turn that a stateless call repeats, if its history is that of a turn."""
+        return explicit.record if isinstance(explicit, SessionHistory) and explicit.unchanged else None
 
     # ── DSPy's module protocol ───────────────────────────────────────────────────────────────────────────
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         """The wrapped program's parameters under its own names, so that states and files are the program's."""
         return self.module.named_parameters()  # type: ignore[no-any-return]
+
+    def dump_state(self, json_mode: bool = True) -> Any:
+        """The wrapped program's state: a `Predict` writes its own without a name in front."""
+        return self.module.dump_state(json_mode=json_mode)
+
+    def load_state(self, state: Any, **options: Any) -> None:
+        """Take a state that the program or a session of it wrote."""
+        self.module.load_state(state, **options)
 
     def map_named_predictors(self, func: Callable[[Any], Any]) -> SessionBase:
         """Replace each predictor of the program by what a function makes of it."""
@@ -438,6 +517,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
             _options=copy.copy(self._options),
             _state=state,
             _paths=None,
+            _table=None,
         )
         return new
 
@@ -453,10 +533,22 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
         if self.training() is not None:
             # The live conversation must not enter a training call.
             new._state = self.new_state()
+            for predictor in new.predictors():
+                # Some optimizers set instructions on the signature in place, which copies share with the original.
+                signature = predictor.signature
+                predictor.signature = signature.with_instructions(signature.instructions)
             new._birth = self._birth or _training.Birth()
+        elif (call := sampling_call()) is not None and new._born_in is None:
+            new._state = self.state.fork()
+            new._attempts = self._attempts or attempts_for(self.state, call, self._tell_of_chosen)
         else:
             new._state = self._state.fork()
         return new
+
+    def _tell_of_chosen(self, state: SessionState) -> None:
+        last = state.position.last()
+        if self._options.on_turn is not None and last is not None:
+            tell([(self._options.on_turn, self, Turn.of(last, state))])
 
     def _frame_here(self) -> Frame | None:
         from dspy_session import _context
@@ -468,11 +560,11 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in ("_lineage", "_born_in", "_birth", "_paths")}
+        return {k: v for k, v in state.items() if k not in _NOT_PICKLED}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         super().__setstate__(dict(state))
-        self._lineage, self._born_in, self._birth, self._paths = next(_lineages), None, None, None
+        self.__dict__.update(dict.fromkeys(_NOT_PICKLED), _lineage=next(_lineages))
 
     def __repr__(self) -> str:
         return display.session_text(self)

@@ -40,7 +40,7 @@ class _Scoped:
         return None
 
     def _enter(self, caller: FrameType | None) -> Any:
-        _refuse_generator(caller)
+        refuse_generator(caller)
         block = _context.entered(self._scope())
         block.__enter__()
         self._entered.append(block)
@@ -59,7 +59,8 @@ class _Scoped:
         self._entered.pop().__exit__(*details)
 
 
-def _refuse_generator(caller: FrameType | None) -> None:
+def refuse_generator(caller: FrameType | None) -> None:
+    """Raise `BindingError` if a block is entered in the frame of a generator."""
     # ExitStack and the like enter on behalf of somebody else.
     while caller is not None and caller.f_globals.get("__name__") == "contextlib":
         caller = caller.f_back

@@ -8,19 +8,25 @@ Nothing is written before the program has answered, so an error or a cancellatio
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.to_thread
 import dspy
 from dspy import History
 
 from dspy_session import _context, _training
+from dspy_session._attempts import Attempt
 from dspy_session._editing import replaced
 from dspy_session._injection import ADOPTER
 from dspy_session._locks import CallLock
@@ -28,6 +34,7 @@ from dspy_session._program import bound
 from dspy_session._rendering import rendering
 from dspy_session.errors import HistoryTypeError, UnboundStateError
 from dspy_session.history import HistoryView, Position
+from dspy_session.memory import Consolidation, NodePolicy, OpenNodes, due, memory_message, updated_memory
 from dspy_session.state import SessionState
 from dspy_session.turns import Call, Exchange, Turn, TurnRecord, Usage, has_stand_in, keep
 
@@ -35,6 +42,9 @@ if TYPE_CHECKING:
     from dspy_session._base import SessionBase
 
 logger = logging.getLogger("dspy_session")
+
+
+Told = tuple[Callable[..., Any], Any, Turn]
 
 
 class _Recorder:
@@ -82,13 +92,17 @@ class Frame:
         replayed: TurnRecord | None = None,
     ) -> None:
         self.session, self.state, self.view, self.live, self.parent = session, state, view, live, parent
-        self.replayed = replayed
+        # What the nodes had in the turn that this one repeats.
+        self.marks = None if replayed is None else replayed.nodes
+        self.bare = False
         self.lineage = session.lineage
         self.history_field = session.history_field
         self.input_names = session.program.known_inputs()
         self.recorder = _Recorder()
         self.calls: list[Call] = []
-        self.nodes = session.open_nodes(self)
+        self.deferred: list[Told] = []
+        table = session.node_table
+        self.nodes = None if table is None else OpenNodes(self, table)
         self.closed = False
         self.preview = False
         # Each time that a turn is asked again, the model must not answer from DSPy's cache.
@@ -101,18 +115,16 @@ class Frame:
 
     def view_for(self, predictor: Any) -> HistoryView | None:
         """What a predictor is shown; None: it is the bare predictor."""
+        if self.bare:
+            return None
         return self.view if self.nodes is None else self.nodes.view(predictor)
-
-    def loop_view(self, loop: Any = None) -> HistoryView:
-        """What an agent that keeps a history of its own begins with."""
-        return (self.view_for(loop.react) if loop is not None else self.view) or HistoryView()
 
     def heard(
         self, predictor: Any, inputs: Mapping[str, Any], prediction: Any, view: HistoryView
     ) -> None:
         """Take note of a predictor's answer."""
         if self.nodes is not None:
-            self.nodes.heard(predictor, inputs, prediction)
+            self.nodes.heard(predictor, inputs, prediction, view)
         if self.session.options.record == "calls":
             path = self.session.path_of(predictor)
             outputs = keep(dict(prediction.items()), "the output")
@@ -161,16 +173,17 @@ class TurnCall:
         self.args = args if given is None else ()
         self.kwargs = dict(kwargs if given is None else given)
         self.explicit = self._take_history()
-        self.training = None if session.is_bound() else session.training()
-        self.state = self._state()
+        self.host, part_state, self.policy = self._hosted()
+        self.training = None if session.is_bound() or self.host is not None else session.training()
+        self.state = self._state() if part_state is None else part_state
         self.outer = open_turn(session, self.state)
         replay = session.lineage in self.scope.replaying or self.training is not None
         override = self.explicit is not None and self.options.history_policy == "override"
-        self.live = not (replay or override or self.outer is not None)
+        self.live = self.policy.records and not (replay or override or self.outer is not None)
         self._warn_of_evaluation()
         self._inputs = keep(self.program.recorded(self.kwargs), "the input") if self.live else {}
         self._head_after: History | None = None
-        self._straggler = _training.straggler_key() if self.live else None
+        self._item = _training.parallel_item() if self.live and self.host is None else None
         self.frame: Frame | None = None
         self.turn: Turn | None = None
 
@@ -185,6 +198,18 @@ class TurnCall:
             self.kwargs[name] = history
             return None
         raise HistoryTypeError(f"Expected {name} to be dspy.History, got {type(history).__name__}")
+
+    def _hosted(self) -> tuple[Frame | None, SessionState | None, NodePolicy]:
+        """The open turn of the session that this one is a part of, and what that makes of this call.
+
+        A part's turns belong to the state of the session around it, so that one part never serves two users.
+        """
+        if not self.session.is_bound() and self.scope.frame is not None:
+            for frame in self.scope.frame.around():
+                found = None if frame.nodes is None else frame.nodes.session_state(self.session)
+                if found is not None:
+                    return frame, *found
+        return None, None, NodePolicy()
 
     def _state(self) -> SessionState:
         session = self.session
@@ -242,12 +267,15 @@ class TurnCall:
             return HistoryView.of(self.explicit, self.program.known_inputs())
         if self.outer is not None:
             return self.outer.view
+        if self.host is not None and self.policy.isolation == "shared":
+            return self.host.view
         if not self.live:
             return HistoryView(head=self.session.own_state.head)
         view = self.state.view(self.options.projection)
         if self.instead_of is not None:
             view = replace(view, stop=self.instead_of.index)
-        return self.session.windowed(view)
+        shown = self.session.windowed(view)
+        return replace(shown, head=memory_message(self.state.l2_memory) + shown.head)
 
     def preview(self) -> None:
         """Open a turn that ends at its first request and is not recorded."""
@@ -277,6 +305,7 @@ class TurnCall:
         frame = Frame(
             self.session, self.state, view, live=self.live, parent=self.scope.frame, replayed=replayed
         )
+        frame.bare = not self.policy.enabled
         if self.instead_of is not None:
             frame.rollout = len(self.state.branches) + 1
         return frame
@@ -295,7 +324,7 @@ class TurnCall:
         kwargs = dict(self.kwargs)
         if self.program.passes_history and self.program.history_field not in kwargs:
             kwargs[self.program.history_field] = frame.view.history()
-        with _context.entered(replace(self.scope, frame=frame), **settings):
+        with _context.entered(replace(self.scope, frame=frame, node=None), **settings):
             yield kwargs
 
     def overflowed(self, error: BaseException) -> bool:
@@ -331,7 +360,7 @@ class TurnCall:
             calls=tuple(frame.calls),
         )
         with self.state.mutex:
-            if self._straggler is not None and not self.session.first_to_finish(self._straggler):
+            if self._item is not None and not _training.FIRST_RUNS.wins(self._item):
                 return
             if self._head_after is not None:
                 self.state.set_head(self._head_after, self.program.known_inputs())
@@ -342,54 +371,113 @@ class TurnCall:
             if frame.nodes is not None:
                 record.nodes = frame.nodes.commit(record)
             self.state.append(record, self.options.max_stored_turns)
+        attempts = self.session.attempts
+        if attempts is not None:
+            attempts.made.append(Attempt(self.state, dspy.settings.trace or []))
+            return
         self.turn = Turn.of(record, self.state)
+
+    def publish(self) -> None:
+        """Hand the turn to where the state is kept; if that refuses it, it is no turn."""
+        if self.turn is not None and self.state.sink is not None:
+            self.state.sink.publish()
+
+    async def apublish(self) -> None:
+        """`publish` from an async call."""
+        if self.turn is not None and self.state.sink is not None:
+            await self.state.sink.apublish()
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────
 
+    def _to_tell(self) -> list[Told]:
+        """Who is to hear of the turn. Turns of parts are told with the turn that they belong to."""
+        if self.turn is None or self.frame is None:
+            return []
+        told = list(self.frame.deferred)
+        if self.options.on_turn is not None:
+            told.append((self.options.on_turn, self.session, self.turn))
+        if self.host is not None:
+            self.host.deferred += told
+            return []
+        return told
+
     def tell(self) -> None:
-        """Call `on_turn`, from a sync call."""
-        answer = self._told()
-        if inspect.isawaitable(answer):
-            _run_apart(answer)
+        """Fold finished episodes into memories, and call `on_turn`; from a sync call."""
+        for consolidation in self._due():
+            with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
+                _consolidate(consolidation)
+            self.publish()
+        tell(self._to_tell())
 
     async def atell(self) -> None:
-        """Call `on_turn`, from an async call."""
-        answer = self._told()
-        if inspect.isawaitable(answer):
+        """`tell` from an async call."""
+        for consolidation in self._due():
+            with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
+                await _aconsolidate(consolidation)
+            await self.apublish()
+        for callback, session, turn in self._to_tell():
             try:
-                await answer
+                answer = callback(session, turn)
+                if inspect.isawaitable(answer):
+                    await answer
             except Exception as error:
-                _callback_failed(error)
+                _failed("on_turn", error)
 
-    def _told(self) -> Any:
-        if self.turn is None or self.options.on_turn is None:
-            return None
+    def _due(self) -> list[Consolidation]:
+        table = self.session.node_table
+        if self.turn is None or table is None or self.host is not None:
+            return []
+        return due(self.state, table)
+
+
+def tell(told: Iterable[Told]) -> None:
+    """Call `on_turn` callbacks from sync code; what they raise is logged."""
+    for callback, session, turn in told:
         try:
-            return self.options.on_turn(self.session, self.turn)
+            answer = callback(session, turn)
+            if inspect.isawaitable(answer):
+                _run_apart(answer)
         except Exception as error:
-            _callback_failed(error)
-            return None
+            _failed("on_turn", error)
 
 
-def _callback_failed(error: BaseException) -> None:
+def _consolidate(consolidation: Consolidation) -> None:
+    try:
+        answer = consolidation.consolidator(**consolidation.arguments())
+        if inspect.isawaitable(answer):
+            answer = _run_apart(answer)
+        consolidation.commit(updated_memory(answer))
+    except Exception as error:
+        _failed(f"the consolidator of {consolidation.path}", error)
+
+
+async def _aconsolidate(consolidation: Consolidation) -> None:
+    consolidator = consolidation.consolidator
+    try:
+        if hasattr(consolidator, "aforward"):
+            answer = await consolidator.acall(**consolidation.arguments())  # type: ignore[attr-defined]
+        elif inspect.iscoroutinefunction(consolidator):
+            answer = await consolidator(**consolidation.arguments())
+        else:
+            call = partial(consolidator, **consolidation.arguments())
+            answer = await anyio.to_thread.run_sync(call)
+        consolidation.commit(updated_memory(answer))
+    except Exception as error:
+        _failed(f"the consolidator of {consolidation.path}", error)
+
+
+def _failed(who: str, error: BaseException) -> None:
     # The message of the error may quote the conversation, which is not for logs.
-    logger.warning("on_turn raised %s; the turn is recorded", type(error).__name__)
-    logger.debug("on_turn raised", exc_info=error)
+    logger.warning("%s raised %s; the turn is recorded", who, type(error).__name__)
+    logger.debug("%s raised", who, exc_info=error)
 
 
-def _run_apart(awaitable: Any) -> None:
-    """Run a coroutine to its end from sync code, beside a loop that may be running in this thread."""
-    import contextvars
-    import threading
+def _run_apart(awaitable: Any) -> Any:
+    """Run an awaitable to its end from sync code, beside a loop that may be running in this thread."""
 
-    async def guarded() -> None:
-        try:
-            await awaitable
-        except Exception as error:
-            _callback_failed(error)
+    async def awaited() -> Any:
+        return await awaitable
 
     context = contextvars.copy_context()
-    thread = threading.Thread(target=lambda: context.run(asyncio.run, guarded()))
-    thread.start()
-    thread.join()
-
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(context.run, asyncio.run, awaited()).result()

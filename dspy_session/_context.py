@@ -15,9 +15,23 @@ import dspy
 
 if TYPE_CHECKING:
     from dspy_session._calls import Frame
+    from dspy_session.history import HistoryView
     from dspy_session.state import SessionState
 
 KEY = "dspy_session"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A predictor that is running.
+
+    Attributes:
+        path: its path in the program; None if the program made it while it ran.
+        view: the conversation that it is shown.
+    """
+
+    path: str | None
+    view: HistoryView
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +40,13 @@ class Scope:
 
     Attributes:
         frame: the innermost open turn.
+        node: the predictor that is running in it.
         bindings: states bound by `use_state`, by the lineage of the session.
         replaying: lineages whose calls are stateless for now.
     """
 
     frame: Frame | None = None
+    node: Node | None = None
     bindings: Mapping[int, SessionState] = field(default_factory=dict)
     replaying: frozenset[int] = frozenset()
 

@@ -10,6 +10,7 @@ import dspy
 
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import Position
+from dspy_session.memory import NodeTable, add_to_nodes
 from dspy_session.state import Branch, SessionState
 from dspy_session.turns import Exchange, Note, Turn, TurnRecord, keep
 
@@ -49,6 +50,8 @@ class Editing:
         with state.mutex:
             view = self.windowed(state.view(self.options.projection))
             record = TurnRecord(state.next_index(), exchange, view, created=time.time())
+            if self.node_table is not None:
+                record.nodes = add_to_nodes(self.node_table, self, state, exchange)
             state.append(record, self.options.max_stored_turns)
         return Turn.of(record, state)
 
@@ -177,7 +180,11 @@ class Editing:
         program = module.module if isinstance(module, SessionBase) else module
         if not isinstance(program, dspy.Module):
             raise ConfigurationError(f"update_module needs a dspy.Module, not {module!r}")
-        self._install(_cloned(program, self.options.copy_mode))
+        cloned = _cloned(program, self.options.copy_mode)
+        if self._node_arguments is not None:
+            # Policies that name nodes which the new program lacks must not be found out in the midst of a turn.
+            NodeTable(cloned, self.options, **self._node_arguments)
+        self._install(cloned)
 
 
 def replaced(state: SessionState, old: TurnRecord) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import dspy
 
 from dspy_session import examples
+from dspy_session._injection import predictors
+from dspy_session._options import one_of
 from dspy_session.errors import ConfigurationError
 from dspy_session.turns import Note, Turn
 
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
 
+By = Literal["turn", "predictor"]
 Gold = dspy.Example | Sequence[dspy.Example] | None
 
 
@@ -81,7 +84,8 @@ class Exporting:
         require_outputs: bool = True,
         extras: Iterable[str] | bool = False,
         where: Callable[[Turn], bool] | None = None,
-    ) -> list[dspy.Example]:
+        by: By = "turn",
+    ) -> Any:
         """The turns as examples, each with the history that it was given as an input.
 
         Args:
@@ -92,12 +96,15 @@ class Exporting:
             require_outputs: drop turns without outputs.
             extras: names of extras to export beside the outputs, or True for all.
             where: keep only turns for which it is true.
+            by: `"predictor"` gives the calls of the kept turns instead: a dict of predictor paths to examples, each
+                of which compiles that predictor alone. The session must have been built with `record="calls"`.
         """
+        one_of("by", by, get_args(By))
         if min_score is not None:
             _number("min_score", min_score)
         if metric is not None:
             self.score(metric)
-        made = []
+        kept = []
         for turn in self.turns:
             wanted = (
                 (bool(turn.outputs) or not require_outputs)
@@ -105,18 +112,22 @@ class Exporting:
                 and (where is None or where(turn))
             )
             if wanted:
-                made.append(
-                    examples.to_example(
-                        turn,
-                        self.history_field,
-                        conversation=self.state.conversation_id,
-                        include_history=include_history,
-                        extras=extras,
-                    )
-                )
+                kept.append(turn)
             elif strict_trajectory:
                 break
-        return made
+        conversation = self.state.conversation_id
+        if by == "predictor":
+            return _by_predictor(self, kept, conversation, include_history)
+        return [
+            examples.to_example(
+                turn,
+                self.history_field,
+                conversation=conversation,
+                include_history=include_history,
+                extras=extras,
+            )
+            for turn in kept
+        ]
 
     def to_trainset(self: SessionBase, **options: Any) -> list[dspy.Example]:  # type: ignore[misc]
         """Another name for `to_examples`."""
@@ -135,6 +146,23 @@ class Exporting:
         from dspy_session._chat import to_messages
 
         return to_messages(self.state.view(self.options.projection))
+
+
+def _by_predictor(
+    session: SessionBase, kept: Sequence[Turn], conversation: str, include_history: bool
+) -> dict[str, list[dspy.Example]]:
+    found: dict[str, list[dspy.Example]] = {path: [] for path, _ in predictors(session.module)}
+    for turn in kept:
+        if not turn.calls:
+            raise ConfigurationError(
+                f'turn {turn.index} does not hold its predictors\' calls: build the session with record="calls"'
+            )
+        for call in turn.calls:
+            if call.path is not None:
+                found.setdefault(call.path, []).append(
+                    examples.call_example(call, session.history_field, turn, conversation, include_history)
+                )
+    return found
 
 
 def _references(gold: Gold, count: int) -> Sequence[dspy.Example | None]:

@@ -8,8 +8,10 @@ they are the bare program's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -19,9 +21,10 @@ from dspy.signatures.signature import ensure_signature
 from dspy.utils.callback import BaseCallback
 
 from dspy_session import _context
-from dspy_session._rendering import SessionRendering, rendering, view_of
+from dspy_session._disguise import identity
+from dspy_session._rendering import rendering, view_of
 from dspy_session._signatures import facts, with_history
-from dspy_session.history import EMPTY
+from dspy_session.history import EMPTY, SessionHistory
 
 # Attributes that hold records of the past or whole other programs, not parts of this one.
 _NOT_PARTS = frozenset(
@@ -50,13 +53,7 @@ _swapped_classes: dict[tuple[type, type], type] = {}
 def _swapped_class(mixin: type, base: type) -> type:
     known = _swapped_classes.get((mixin, base))
     if known is None:
-        # The class must go by the base's name: optimizers read its source and compare its name.
-        body = {
-            "__module__": base.__module__,
-            "__qualname__": base.__qualname__,
-            "__doc__": base.__doc__,
-            "_swapped_base": base,
-        }
+        body = {**identity(base), "_swapped_base": base}
         known = _swapped_classes.setdefault((mixin, base), type(base)(base.__name__, (mixin, base), body))
     return known
 
@@ -107,18 +104,40 @@ class SessionPredict(_Swapped):
 class SessionReAct(_Swapped):
     """The mixin for `dspy.ReActV2`, which keeps a history of its own and needs the conversation to begin it with."""
 
+    react: Any
+
     def forward(self, **kwargs: Any) -> Any:
-        return super().forward(**_with_conversation(kwargs))  # type: ignore[misc]
+        loop = _Loop(self.react, kwargs)
+        prediction = super().forward(**loop.kwargs)  # type: ignore[misc]
+        loop.ended()
+        return prediction
 
     async def aforward(self, **kwargs: Any) -> Any:
-        return await super().aforward(**_with_conversation(kwargs))  # type: ignore[misc]
+        loop = _Loop(self.react, kwargs)
+        prediction = await super().aforward(**loop.kwargs)  # type: ignore[misc]
+        loop.ended()
+        return prediction
 
 
-def _with_conversation(kwargs: dict[str, Any]) -> dict[str, Any]:
-    frame = _context.frame()
-    if frame is None or kwargs.get("history") is not None:
-        return kwargs
-    return {**kwargs, "history": frame.loop_view().history()}
+class _Loop:
+    """One run of an agent that keeps a history of its own."""
+
+    def __init__(self, predictor: Any, kwargs: dict[str, Any]) -> None:
+        self._predictor = predictor
+        self.kwargs = kwargs
+        self._history: SessionHistory | None = None
+        self._frame = frame = _context.frame()
+        if frame is None or kwargs.get("history") is not None:
+            return
+        view = frame.view_for(predictor)
+        if frame.nodes is not None:
+            frame.nodes.loop_begins(predictor)
+        self._history = (EMPTY if view is None else view).history()
+        self.kwargs = {**kwargs, "history": self._history}
+
+    def ended(self) -> None:
+        if self._history is not None and self._frame is not None and self._frame.nodes is not None:
+            self._frame.nodes.loop_ended(self._predictor, self._history.added(), self._history.view)
 
 
 class _PredictorCall:
@@ -132,9 +151,7 @@ class _PredictorCall:
         self.view = EMPTY
         signature = ensure_signature(kwargs.get("signature", predictor.signature))
         if frame is None:
-            # Outside of any turn the predictor is the bare one, to the byte.
-            if facts(signature).added:
-                kwargs["signature"] = facts(signature).bare
+            self._outside(signature)
             return
         if frame.rollout is not None and (lm := kwargs.get("lm") or predictor.lm or dspy.settings.lm):
             kwargs["lm"] = lm.copy(rollout_id=frame.rollout)
@@ -150,16 +167,75 @@ class _PredictorCall:
         elif known.added:
             kwargs[name] = EMPTY.history()
 
+    def _outside(self, signature: Any) -> None:
+        """Without a turn the predictor is the bare one, to the byte, unless it is given a session's history."""
+        name = given_history(self.kwargs)
+        if name is None:
+            if facts(signature).added:
+                self.kwargs["signature"] = facts(signature).bare
+            return
+        known = facts(with_history(signature, name))
+        self._name = str(known.history)
+        self.kwargs[self._name] = self.kwargs.pop(name)
+        if known.exact is not self._predictor.signature:
+            self.kwargs["signature"] = known.exact
+
     def settings(self) -> AbstractContextManager[Any]:
-        adapter = dspy.settings.adapter
-        if self._name is None or isinstance(adapter, SessionRendering):
-            return nullcontext()
-        return dspy.context(adapter=rendering(adapter))  # type: ignore[no-any-return]
+        if self._frame is None:
+            if self._name is None:
+                return nullcontext()
+            return dspy.context(adapter=rendering(dspy.settings.adapter))  # type: ignore[no-any-return]
+        node = _context.Node(self._frame.session.path_of(self._predictor), self.view)
+        scope = replace(_context.scope(), node=node)
+        return _context.entered(scope, adapter=rendering(dspy.settings.adapter))
 
     def answered(self, prediction: Any) -> None:
         if self._frame is not None and self._frame.listening:
             given = {k: v for k, v in self.kwargs.items() if k != self._name}
             self._frame.heard(self._predictor, given, prediction, self.view)
+
+
+def given_history(kwargs: Mapping[str, Any]) -> str | None:
+    """The argument that is a session's history."""
+    return next((name for name, value in kwargs.items() if isinstance(value, SessionHistory)), None)
+
+
+def _teach_predict() -> None:
+    """Let bare predictors read the histories of a session's examples.
+
+    A program that is compiled on them before it is wrapped is called with histories for which its signature has no
+    field. DSPy would leave them out, and train as if each question stood alone. Other calls are not touched.
+    """
+    plain, aplain = dspy.Predict.__dict__["forward"], dspy.Predict.__dict__["aforward"]
+    if hasattr(plain, "__wrapped__"):
+        return
+
+    def unread(predictor: Any, kwargs: Mapping[str, Any]) -> bool:
+        if isinstance(predictor, SessionPredict):
+            return False
+        name = given_history(kwargs)
+        return name is not None and "signature" not in kwargs and name not in predictor.signature.input_fields
+
+    @functools.wraps(plain)
+    def forward(self: Any, **kwargs: Any) -> Any:
+        if not unread(self, kwargs):
+            return plain(self, **kwargs)
+        call = _PredictorCall(self, kwargs)
+        with call.settings():
+            return plain(self, **call.kwargs)
+
+    @functools.wraps(aplain)
+    async def aforward(self: Any, **kwargs: Any) -> Any:
+        if not unread(self, kwargs):
+            return await aplain(self, **kwargs)
+        call = _PredictorCall(self, kwargs)
+        with call.settings():
+            return await aplain(self, **call.kwargs)
+
+    dspy.Predict.forward, dspy.Predict.aforward = forward, aforward
+
+
+_teach_predict()
 
 
 def is_session(value: Any) -> bool:

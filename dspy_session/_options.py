@@ -20,6 +20,7 @@ Busy = Literal["wait", "fail"]
 Overflow = Literal["raise", "trim"]
 Record = Literal["turns", "calls"]
 Unbound = Literal["default", "error"]
+NestedSessions = Literal["keep", "inherit"]
 
 _CHOICES: dict[str, Any] = {
     "history_policy": HistoryPolicy,
@@ -30,6 +31,7 @@ _CHOICES: dict[str, Any] = {
     "on_overflow": Overflow,
     "record": Record,
     "unbound": Unbound,
+    "nested_sessions": NestedSessions,
 }
 
 
@@ -73,6 +75,7 @@ class Options:
     busy: Busy = "wait"
     record: Record = "turns"
     unbound: Unbound = "default"
+    nested_sessions: NestedSessions = "keep"
     on_turn: Callable[..., Any] | None = None
     initial_history: History | None = field(default=None, compare=False)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from pydantic_core import PydanticUndefined
 
 from dspy_session._injection import is_session
 from dspy_session._signatures import facts, free_name, is_history_type
@@ -106,16 +105,22 @@ def bound(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[st
     return {**dict(zip(taking, args, strict=False)), **kwargs}
 
 
+def _forward_of(owner: Any) -> str:
+    """The name of the method that says what a program takes: some programs are async only."""
+    return "forward" if hasattr(owner, "forward") or not hasattr(owner, "aforward") else "aforward"
+
+
 def _parameters(module: Any) -> Mapping[str, inspect.Parameter]:
     # object.__getattribute__: DSPy warns of reading `forward`, and the program is not being run.
     try:
-        return inspect.signature(object.__getattribute__(module, "forward")).parameters
+        method = object.__getattribute__(module, _forward_of(type(module)))
+        return inspect.signature(method).parameters
     except (AttributeError, TypeError, ValueError):
         return {}
 
 
 def _hints(module: Any) -> dict[str, Any]:
-    forward = getattr(type(module), "forward", None)
+    forward = getattr(type(module), _forward_of(type(module)), None)
     try:
         return typing.get_type_hints(forward, include_extras=True)
     except Exception:
@@ -189,5 +194,5 @@ def _defaults(signature: Any, history: str | None) -> dict[str, Any]:
     return {
         name: info.default
         for name, info in signature.input_fields.items()
-        if info.default is not PydanticUndefined and name != history
+        if not info.is_required() and info.default_factory is None and name != history
     }

@@ -16,6 +16,7 @@ before the last user message. The mixin keeps no state: what it needs travels in
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import sys
 import weakref
@@ -29,6 +30,7 @@ from dspy.adapters.base import Adapter
 from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER, split_message_content_for_custom_types
 
 from dspy_session import _context
+from dspy_session._disguise import identity
 from dspy_session._signatures import Facts, Signature, facts, foreign, showing
 from dspy_session.history import HistoryView, SessionHistory, as_message, messages_of
 from dspy_session.turns import Message
@@ -87,7 +89,8 @@ class Captured(BaseException):
 
 
 class SessionRendering:
-    """The mixin. `_own_format` and `_own_history` tell what the adapter under it overrides.
+    """The mixin. `_own_format` and `_own_history` tell what the adapter under it overrides, and
+    `_reminds` whether it ends a request with a reminder of the output fields.
 
     It is no subclass of `Adapter`: DSPy would wrap its methods in callbacks, which would fire once more.
     """
@@ -95,6 +98,7 @@ class SessionRendering:
     _token: int
     _own_format: ClassVar[bool]
     _own_history: ClassVar[bool]
+    _reminds: ClassVar[bool]
     _base_format: ClassVar[Callable[..., list[Chat]]]
 
     def format(self, signature: Signature, demos: list[Any], inputs: dict[str, Any]) -> list[Chat]:
@@ -162,7 +166,7 @@ class SessionRendering:
             signature = showing(signature, _shown_names(facts(signature), inputs))
             main_request = main_request and bool(signature.output_fields)
         # Only what was asked for is passed on: overrides need not accept every option.
-        options = {"prefix": prefix, "suffix": suffix, "main_request": main_request}
+        options = {"prefix": prefix, "suffix": suffix, "main_request": main_request and self._reminds}
         asked = {name: value for name, value in options.items() if value}
         return super().format_user_message_content(signature, inputs, **asked)  # type: ignore[no-any-return]
 
@@ -212,10 +216,13 @@ class SessionRendering:
         return chats
 
     def _history_by_itself(self, known: Facts, inputs: dict[str, Any], mine: list[Message]) -> list[Chat]:
-        if not mine:
-            return []
-        given = {**inputs, known.history: History.model_construct(messages=mine)}
-        return list(_expanded(super().format_conversation_history(known.bare, known.history, given)))
+        chats: list[Chat] = []
+        # The adapter prints every field of the signature: turns that lack some are passed with a smaller one.
+        for names, group in itertools.groupby(mine, lambda message: _shown_names(known, message)):
+            given = {**inputs, known.history: History.model_construct(messages=_without_none(group))}
+            signature = showing(known.bare, names)
+            chats += super().format_conversation_history(signature, known.history, given)
+        return list(_expanded(_speaking(chats)))
 
     def _format_by_itself(
         self, known: Facts, demos: list[Any], inputs: dict[str, Any], past: list[Message]
@@ -223,7 +230,7 @@ class SessionRendering:
         mine, others = _divided(known, past)
         inputs = {name: value for name, value in inputs.items() if name != known.history}
         if mine:
-            inputs[str(known.history)] = History.model_construct(messages=mine)
+            inputs[str(known.history)] = History.model_construct(messages=_without_none(mine))
         signature = known.exact if mine or not known.added else known.bare
         token = _rest.set(past)
         try:
@@ -286,6 +293,18 @@ def _divided(known: Facts, past: Iterable[Message]) -> tuple[list[Message], list
     for message in past:
         (mine if _fits(known, message) else others).append(message)
     return mine, others
+
+
+def _without_none(messages: Iterable[Message]) -> list[Message]:
+    return [
+        Message({k: v for k, v in message.items() if v is not None}, message.input_names)
+        for message in messages
+    ]
+
+
+def _speaking(chats: Iterable[Chat]) -> list[Chat]:
+    """Without messages that say nothing, which providers refuse."""
+    return [chat for chat in chats if chat.get("content") or chat.get("tool_calls")]
 
 
 def _text(values: Mapping[str, Any]) -> str:
@@ -380,18 +399,21 @@ def _unwrapped(function: Any) -> Any:
     return function
 
 
+def _takes(function: Any, name: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
 def _rendering_class(base: type) -> type:
     known = _classes.get(base)
     if known is None:
         two_step = issubclass(base, dspy.TwoStepAdapter)
         body = {
-            # Stream listeners look adapters up by the name of their class.
-            "__module__": base.__module__,
-            "__qualname__": base.__qualname__,
-            "__doc__": base.__doc__,
+            **identity(base),
             "__reduce_ex__": _reduce,
             "_own_format": not two_step and _unwrapped(base.format) is not _unwrapped(Adapter.format),  # type: ignore[attr-defined]
             "_own_history": base.format_conversation_history is not Adapter.format_conversation_history,  # type: ignore[attr-defined]
+            "_reminds": _takes(base.format_user_message_content, "main_request"),  # type: ignore[attr-defined]
             "_base_format": _unwrapped(base.format),  # type: ignore[attr-defined]
             "_rendered_base": base,
         }

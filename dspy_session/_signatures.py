@@ -55,9 +55,14 @@ def is_history_type(annotation: Any, *, strict: bool = False) -> bool:
     return not strict and inspect.isclass(annotation) and issubclass(annotation, History)
 
 
-@lru_cache(maxsize=1_024)
 def facts(signature: Signature) -> Facts:
     """The facts of a signature."""
+    # Instructions can be set on a signature in place; what was derived from it before has the old ones.
+    return _facts(signature, signature.__doc__)
+
+
+@lru_cache(maxsize=1_024)
+def _facts(signature: Signature, instructions: str) -> Facts:
     inputs, outputs = signature.input_fields, signature.output_fields
     name = next((n for n, info in inputs.items() if is_history_type(info.annotation)), None)
     others = frozenset(inputs) - {name}
@@ -69,11 +74,15 @@ def facts(signature: Signature) -> Facts:
     return Facts(name, added, exact, signature.delete(name), others, frozenset(outputs), next(_tokens))
 
 
-@lru_cache(maxsize=1_024)
 def with_history(signature: Signature, field_name: str) -> Signature:
     """The signature with a history input; the same one if it has it."""
     if facts(signature).history is not None:
         return signature
+    return _with_history(signature, field_name, signature.__doc__)
+
+
+@lru_cache(maxsize=1_024)
+def _with_history(signature: Signature, field_name: str, instructions: str) -> Signature:
     info = dspy.InputField(desc="The conversation so far")
     info.json_schema_extra[ADDED] = True
     return signature.append(free_name(field_name, signature.fields), info, type_=History)

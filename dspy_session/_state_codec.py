@@ -26,14 +26,18 @@ WHAT = "session state"
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Writer:
+class LogWriter:
     """Writes one log's turns and the tables that their snapshots refer to."""
 
-    def __init__(self, encoder: Encoder, records: Sequence[TurnRecord], place: str) -> None:
+    def __init__(
+        self, encoder: Encoder, records: Sequence[TurnRecord], place: str, line: Position | None = None
+    ) -> None:
         self._encoder, self._place = encoder, place
+        # A view into the very log that is written needs no search for where its exchanges stand.
+        self._line = line
         self._turn_of = {id(record.exchange): record.index for record in records}
         self._past_of: dict[int, int] = {}
-        self._heads: dict[int, int] = {}
+        self._heads: dict[tuple[int, ...], int] = {}
         self._kept: list[Any] = []
         self._stretches: dict[int, tuple[list[tuple[int, int]], list[int]]] = {}
         self.heads: list[Any] = []
@@ -100,11 +104,12 @@ class _Writer:
         return wire
 
     def _head(self, head: tuple[Message, ...]) -> int:
-        if id(head) not in self._heads:
-            self._heads[id(head)] = len(self.heads)
+        key = tuple(map(id, head))
+        if key not in self._heads:
+            self._heads[key] = len(self.heads)
             self._kept.append(head)
             self.heads.append(self.messages(head))
-        return self._heads[id(head)]
+        return self._heads[key]
 
     def _projection(self, projection: Projection) -> int:
         if projection not in self._projection_of:
@@ -120,6 +125,9 @@ class _Writer:
         return self._projection_of[projection]
 
     def _runs(self, view: HistoryView) -> list[list[int]]:
+        line = self._line
+        if line is not None and view.exchanges is line.log.exchanges and view.start >= line.start:
+            return [[0, view.start, view.stop]]
         places, ends = self._stretch(view)
         runs = []
         at = view.start - view.base
@@ -180,7 +188,7 @@ def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: 
     encoder = encoder or Encoder()
     with state.mutex:
         records = state.position.records()
-        writer = _Writer(encoder, records, place)
+        writer = LogWriter(encoder, records, place, state.position)
         branches = [(branch, branch.position.records()) for branch in state.branches]
         turns = [writer.turn(record, state.note(record.id)) for record in records]
         shared = {record.id for record in records}
@@ -212,7 +220,7 @@ def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Reader:
+class LogReader:
     """Reads one log's turns. Later turns' snapshots refer to earlier ones, so they are read in order."""
 
     def __init__(self, decoder: Decoder, data: Mapping[str, Any], input_names: frozenset[str]) -> None:
@@ -222,6 +230,8 @@ class _Reader:
         self.projections = [_projection(wire) for wire in tables.get("projections", ())]
         self.past = [self.exchange(wire, "an earlier turn") for wire in tables.get("past", ())]
         self.log = Log()
+        # Of a conversation that is loaded in part, snapshots may reach back further than what is there.
+        self.partial = self.cut = False
         self._mixed: dict[tuple[tuple[int, int, int], ...], list[Exchange]] = {}
 
     def messages(self, wires: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
@@ -269,7 +279,7 @@ class _Reader:
         projection = self.projections[wire["projection"]]
         if len(runs) == 1 and runs[0][0] == 0:
             _, start, stop = runs[0]
-            self._in_bounds(start, stop, self.log.base, len(self.log.exchanges))
+            start, stop = self._in_bounds(start, stop, self.log.base, len(self.log.exchanges))
             return HistoryView(head, self.log.exchanges, self.log.base, start, stop, projection)
         exchanges, length = self._gather(runs)
         return HistoryView(head, exchanges, 0, 0, length, projection)
@@ -287,13 +297,16 @@ class _Reader:
 
     def _run(self, kind: int, start: int, stop: int) -> list[Exchange]:
         source, base = (self.log.exchanges, self.log.base) if kind == 0 else (self.past, 0)
-        self._in_bounds(start, stop, base, len(source))
+        start, stop = self._in_bounds(start, stop, base, len(source))
         return source[start - base : stop - base]
 
-    @staticmethod
-    def _in_bounds(start: int, stop: int, base: int, count: int) -> None:
+    def _in_bounds(self, start: int, stop: int, base: int, count: int) -> tuple[int, int]:
+        if self.partial and start < base:
+            self.cut = True
+            start, stop = base, max(base, stop)
         if not base <= start <= stop <= base + count:
             raise FormatError(f"a snapshot refers to turns {start} to {stop}, which the file does not hold")
+        return start, stop
 
     def call(self, wire: Mapping[str, Any]) -> Call:
         return Call(
@@ -378,7 +391,7 @@ def _state(
     if not isinstance(memory, str):
         raise FormatError(f"the {WHAT} is damaged: l2_memory is no text")
     state = SessionState(l2_memory=memory, node_states=nodes)
-    reader = _Reader(decoder, wire, input_names)
+    reader = LogReader(decoder, wire, input_names)
     initial = wire.get("initial_history")
     state._head = reader.messages(initial or ())
     state._has_initial = initial is not None
@@ -401,7 +414,7 @@ def _state(
     return state
 
 
-def _complete(record: TurnRecord, turn: Mapping[str, Any], reader: _Reader, state: SessionState) -> None:
+def _complete(record: TurnRecord, turn: Mapping[str, Any], reader: LogReader, state: SessionState) -> None:
     """What of a record needs the whole log to be there."""
     record.view = reader.view(turn.get("snapshot"))
     record.calls = tuple(reader.call(call) for call in turn.get("calls", ()))
@@ -426,7 +439,7 @@ def _node_mark(state: SessionState, path: str, wire: Mapping[str, Any]) -> NodeM
 
 def _early_view(
     turn: Mapping[str, Any],
-    reader: _Reader,
+    reader: LogReader,
     state: SessionState,
     record: TurnRecord,
     projection: Projection,
@@ -440,7 +453,7 @@ def _early_view(
     return before if rebuild is None else rebuild(before)
 
 
-def _branch(state: SessionState, reader: _Reader, own: Sequence[Mapping[str, Any]]) -> Branch:
+def _branch(state: SessionState, reader: LogReader, own: Sequence[Mapping[str, Any]]) -> Branch:
     notes: dict[str, Note] = {}
     position = state.position.back_to(own[0]["index"]) if own else state.position
     for turn in own:
@@ -455,6 +468,6 @@ def _branched(position: Position, record: TurnRecord) -> Position:
     return Position(Log([*position.records(), record], position.start), position.start, position.stop + 1)
 
 
-def _episode(state: SessionState, reader: _Reader, wire: Mapping[str, Any]) -> Episode:
+def _episode(state: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> Episode:
     records = [reader.record(turn, None) for turn in wire["turns"]]
     return Episode(wire["turn"], tuple(records))

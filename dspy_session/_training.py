@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
@@ -82,15 +84,49 @@ def _stack_of(thread: int) -> FrameType | None:
     return sys._current_frames().get(thread)
 
 
-def straggler_key() -> tuple[int, int] | None:
-    """The executor and the item of `dspy.Parallel` that this call is made for.
+@dataclass(frozen=True)
+class Item:
+    """One run of one item of a `dspy.Parallel`.
 
-    DSPy runs an item a second time when the first run seems to hang; both have the same key.
+    Attributes:
+        executor: the executor that runs it.
+        index: which item it is.
+        run: which of the item's runs.
     """
+
+    executor: Any
+    index: int
+    run: int
+
+
+def parallel_item() -> Item | None:
+    """The item of a `dspy.Parallel` that this call is made for.
+
+    DSPy runs an item a second time when the first run seems to hang.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "worker" and frame.f_globals.get("__name__") == "dspy.utils.parallelizer":
             here = frame.f_locals
-            return id(here.get("self")), here.get("index", -1)
+            if {"self", "index", "submission_id"} <= here.keys():
+                return Item(here["self"], here["index"], here["submission_id"])
         frame = frame.f_back
     return None
+
+
+class FirstRuns:
+    """Which run of each item was the first to finish: only its turns are recorded."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._winners: weakref.WeakKeyDictionary[Any, dict[int, int]] = weakref.WeakKeyDictionary()
+
+    def wins(self, item: Item) -> bool:
+        """Whether a run is the first of its item to finish, or the one that was."""
+        with self._guard:
+            return self._winners.setdefault(item.executor, {}).setdefault(item.index, item.run) == item.run
+
+
+FIRST_RUNS = FirstRuns()

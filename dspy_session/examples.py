@@ -16,7 +16,8 @@ from typing import Any, Literal
 import dspy
 
 from dspy_session.errors import ConfigurationError
-from dspy_session.turns import Turn, output_name
+from dspy_session.history import HistoryView
+from dspy_session.turns import Call, Turn, output_name, private
 
 logger = logging.getLogger("dspy_session")
 
@@ -61,6 +62,19 @@ def to_example(
         values[history_field] = turn.history_snapshot
     keys = list(values)
     values.update({renamed[name]: value for name, value in outputs.items()})
+    values[CONVERSATION_KEY], values[TURN_KEY] = conversation, turn.id
+    return dspy.Example(values).with_inputs(*keys)
+
+
+def call_example(
+    call: Call, history_field: str, turn: Turn, conversation: str, include_history: bool = True
+) -> dspy.Example:
+    """One predictor's call as an example for that predictor, with the history that it was shown."""
+    values = private(call.inputs)
+    if include_history:
+        values[history_field] = (call.history or HistoryView()).history()
+    keys = list(values)
+    values.update(private(call.outputs))
     values[CONVERSATION_KEY], values[TURN_KEY] = conversation, turn.id
     return dspy.Example(values).with_inputs(*keys)
 

@@ -83,7 +83,11 @@ class Position:
 
     def keep_last(self, count: int) -> Position:
         """The last `count` turns; what is before them is let go once it outweighs what is kept."""
-        start = max(self.start, self.stop - count)
+        return self.keep_from(self.stop - count)
+
+    def keep_from(self, start: int) -> Position:
+        """The turns from the index `start` on; what is before them is let go once it outweighs what is kept."""
+        start = min(max(self.start, start), self.stop)
         if start == self.start:
             return self
         trimmed = replace(self, start=start)
@@ -116,7 +120,7 @@ class HistoryView:
             return EMPTY
         if not isinstance(history, History):
             raise HistoryTypeError(f"Expected history to be dspy.History, got {type(history).__name__}")
-        if isinstance(history, SessionHistory) and history.untouched:
+        if isinstance(history, SessionHistory) and history.unchanged:
             return history.view
         names = frozenset(input_names)
         return cls(head=tuple(as_message(message, names, copy=True) for message in messages_of(history)))
@@ -154,9 +158,9 @@ class HistoryView:
             return replace(self, head=self.head[max(0, len(self.head) - missing) :])
         return replace(self, head=(), start=self.stop - count)
 
-    def history(self) -> SessionHistory:
+    def history(self, record: TurnRecord | None = None) -> SessionHistory:
         """A `dspy.History` of this view, with a message list of its own."""
-        return SessionHistory.of(self)
+        return SessionHistory.of(self, record)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HistoryView:
         return self
@@ -211,10 +215,10 @@ class SessionHistory(History):
     """
 
     @classmethod
-    def of(cls, view: HistoryView) -> SessionHistory:
-        """The history of a view, without reading it."""
+    def of(cls, view: HistoryView, record: TurnRecord | None = None) -> SessionHistory:
+        """The history of a view, without reading it; with the turn that it was given to, if there was one."""
         self = cls.__new__(cls)
-        object.__setattr__(self, "__dict__", {"_view": view})
+        object.__setattr__(self, "__dict__", {"_view": view, "_record": record})
         object.__setattr__(self, "__pydantic_fields_set__", {"messages"})
         object.__setattr__(self, "__pydantic_extra__", None)
         object.__setattr__(self, "__pydantic_private__", None)
@@ -233,9 +237,20 @@ class SessionHistory(History):
         return view
 
     @property
+    def record(self) -> TurnRecord | None:
+        """The turn that was given this history: a call that repeats it needs what the nodes had then."""
+        record: TurnRecord | None = self.__dict__["_record"]
+        return record
+
+    @property
     def untouched(self) -> bool:
         """Whether nobody has read, and so perhaps changed, the message list."""
         return "messages" not in self.__dict__
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the messages are the view's, read or not."""
+        return self.untouched or self.__dict__["messages"] == list(self.view)
 
     def shown(self) -> list[Mapping[str, Any]]:
         """The messages as they are now; those that nobody changed are the view's own."""
@@ -280,7 +295,9 @@ class SessionHistory(History):
         return hash((len(messages), frozenset((k, v) for k, v in last.items() if isinstance(v, str))))
 
     def __copy__(self) -> SessionHistory:
-        return self if self.untouched else SessionHistory.of(_restore_view(_as_messages(self.shown())))
+        if self.unchanged:
+            return SessionHistory.of(self.view, self.record)
+        return SessionHistory.of(_restore_view(_as_messages(self.shown())))
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> SessionHistory:
         return self.__copy__()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dspy import History
 
+from dspy_session._attempts import Attempts
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import HistoryView, Position
 from dspy_session.turns import Message, Note, Projection, Turn, TurnRecord, turns_of
@@ -52,6 +53,14 @@ class Branch:
     notes: dict[str, Note] = field(default_factory=dict)
 
 
+class Sink(Protocol):
+    """Where finished turns of a state are kept beyond this process."""
+
+    def publish(self) -> None: ...
+
+    async def apublish(self) -> None: ...
+
+
 class SessionState:
     """What one user's conversation consists of. Sessions read and extend it; it knows nothing of them.
 
@@ -66,6 +75,8 @@ class SessionState:
         l2_memory: long-term memory.
         branches: answers that were replaced by `retry`.
         pending: node turns that wait for consolidation.
+        sink: told of each finished turn before its call returns.
+        dirty_notes: turns whose score or feedback the sink has not seen.
     """
 
     def __init__(
@@ -95,19 +106,38 @@ class SessionState:
         self.node_states: dict[str, SessionState] = dict(node_states or {})
         self.branches: list[Branch] = []
         self.pending: list[Episode] = []
+        self.attempts: list[Attempts] = []
         self._call_lock: Any = None
+        self.sink: Sink | None = None
+        self.dirty_notes: set[str] = set()
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def turns(self) -> list[Turn]:
         """The turns, oldest first; a new list."""
-        return list(turns_of(self._position.records(), self))
+        return list(turns_of(self.position.records(), self))
 
     @property
     def position(self) -> Position:
         """The place in the log."""
+        if self.attempts:
+            self._settle()
         return self._position
+
+    def _settle(self) -> None:
+        """Take over the attempt that `BestOfN` or `Refine` has chosen, if it has."""
+        with self._mutex:
+            settled = [(group, attempt) for group in self.attempts if (attempt := group.chosen()) is not None]
+            self.attempts = [group for group in self.attempts if group not in [done for done, _ in settled]]
+            for group, attempt in settled:
+                added = attempt.state.position.records()[len(group.base) :]
+                if self._position == group.base:
+                    self.absorb(attempt.state)
+                else:
+                    self.extend(group.base, attempt.state.position, added)
+        for group, _ in settled:
+            group.tell(self)
 
     @property
     def head(self) -> tuple[Message, ...]:
@@ -130,10 +160,10 @@ class SessionState:
 
     def view(self, projection: Projection) -> HistoryView:
         """The whole conversation as a projection shows it."""
-        return HistoryView.at(self._position, self._head, projection)
+        return HistoryView.at(self.position, self._head, projection)
 
     def __len__(self) -> int:
-        return len(self._position)
+        return len(self.position)
 
     def __bool__(self) -> bool:
         return True
@@ -151,12 +181,38 @@ class SessionState:
 
     def next_index(self) -> int:
         """The index of the turn that comes next."""
-        return self._position.stop
+        return self.position.stop
 
     def append(self, record: TurnRecord, keep: int | None = None) -> None:
         """Add a finished turn; with `keep`, let go of all but the newest turns."""
         position = self._position.append(record)
         self._position = position if keep is None else position.keep_last(keep)
+        if self._position.start != position.start:
+            oldest = self._position.records()[0]
+            for path, mark in oldest.nodes.items():
+                node = self.node(path)
+                node.move(node.position.keep_from(mark.before.stop))
+
+    def extend(
+        self, base: Position, reached: Position, added: Iterable[TurnRecord], keep: int | None = None
+    ) -> None:
+        """Add turns that were staged from `base` on and lead to `reached`.
+
+        If the state has moved since, they are added after what came in between.
+        """
+        if self._position == base:
+            self._position = reached if keep is None else reached.keep_last(keep)
+            return
+        for record in added:
+            self.append(replace(record, index=self.next_index()), keep)
+
+    def absorb(self, other: SessionState) -> None:
+        """Become what a fork of this state has become."""
+        self._position, self._head, self._has_initial = other._position, other._head, other._has_initial
+        self._notes, self._notes_shared = other._notes, True
+        other._notes_shared = True
+        self.l2_memory, self.node_states = other.l2_memory, other.node_states
+        self.branches, self.pending = other.branches, other.pending
 
     def undo(self, steps: int = 1) -> list[Turn]:
         """Take back the newest turns, with what the nodes recorded in them.
@@ -165,6 +221,7 @@ class SessionState:
             The removed turns, oldest first.
         """
         with self._mutex:
+            self._settle()
             stop = max(self._position.start, self._position.stop - max(0, steps))
             removed = self._position.records()[stop - self._position.start :]
             self._position = self._position.back_to(stop)
@@ -183,7 +240,7 @@ class SessionState:
     def reset(self) -> None:
         """Forget all turns, the nodes' too; the initial history and the long-term memories stay."""
         with self._mutex:
-            self._position = Position()
+            self._position, self.attempts = Position(), []
             self.conversation_id = uuid.uuid4().hex
             self._notes, self._notes_shared = {}, False
             self.branches, self.pending = [], []
@@ -201,7 +258,7 @@ class SessionState:
         """A state at the same place, which goes its own way. Costs the same at any length."""
         with self._mutex:
             other = SessionState()
-            other._position, other._head, other._has_initial = self._position, self._head, self._has_initial
+            other._position, other._head, other._has_initial = self.position, self._head, self._has_initial
             other._notes = self._notes
             other._notes_shared = self._notes_shared = True
             other.conversation_id, other.l2_memory = self.conversation_id, self.l2_memory
@@ -223,6 +280,7 @@ class SessionState:
             if self._notes_shared:
                 self._notes, self._notes_shared = dict(self._notes), False
             self._notes[turn_id] = note
+            self.dirty_notes.add(turn_id)
 
     @property
     def notes(self) -> Mapping[str, Note]:
@@ -235,9 +293,9 @@ class SessionState:
         Raises:
             UnknownPathError: no such turn is in this state.
         """
-        records = self._position.records()
+        records = self.position.records()
         if isinstance(turn, int) and not isinstance(turn, bool):
-            place = turn - self._position.start if turn >= 0 else len(records) + turn
+            place = turn - self.position.start if turn >= 0 else len(records) + turn
             if 0 <= place < len(records):
                 return records[place]
         else:
@@ -297,11 +355,11 @@ class SessionState:
         return self.fork()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts", "sink")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._mutex, self._call_lock = threading.RLock(), None
+        self._mutex, self._call_lock, self.attempts, self.sink = threading.RLock(), None, [], None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SessionState):

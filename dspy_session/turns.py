@@ -334,7 +334,7 @@ class Turn:
     @property
     def history_snapshot(self) -> dspy.History:
         """Exactly the history that the call was given."""
-        return self._own("snapshot", self._record.view.history)  # type: ignore[no-any-return]
+        return self._own("snapshot", lambda: self._record.view.history(self._record))  # type: ignore[no-any-return]
 
     @property
     def score(self) -> float | None:

@@ -45,6 +45,11 @@ class turns:
     def __post_init__(self) -> None:
         positive("turns(count)", self.count)
 
+    @property
+    def needs(self) -> int:
+        """The most turns that it ever shows."""
+        return self.count
+
     def __call__(self, view: HistoryView) -> HistoryView:
         return view.last(self.count, keep_head=self.keep_initial)
 
@@ -70,6 +75,11 @@ class blocks:
         positive("blocks(low)", self.low)
         if self.low >= self.high:
             raise ConfigurationError(f"blocks(high={self.high}, low={self.low}): low must be less than high")
+
+    @property
+    def needs(self) -> int:
+        """The most turns that it ever shows."""
+        return self.high
 
     def __call__(self, view: HistoryView) -> HistoryView:
         # Counted from the first turn ever, so that trimming what is stored does not move the cuts.

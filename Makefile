@@ -1,0 +1,72 @@
+# Needs Python 3.10 to 3.13 and make. `make` by itself lists the commands.
+#
+#   PYTHON=python3.12 make test     use another Python
+#   MODEL=provider/name make demo   ask a real model
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
+EXTRAS := test,postgres,redis,crypto
+WORKERS ?= 2
+
+.PHONY: help demo test lint format bench docs clean
+
+help:
+	@echo 'make demo    hold a conversation, offline (MODEL=provider/name: with a real model)'
+	@echo 'make test    the whole test suite'
+	@echo 'make lint    style, types, imports'
+	@echo 'make format  put the style right'
+	@echo 'make bench   what a session costs, beside the same work without one'
+	@echo 'make docs    write what the code in README and docs prints into the pages'
+	@echo 'make clean   remove what these commands made'
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo '$(PYTHON) is no Python 3.10 to 3.13; name one with PYTHON=…'; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo 'on Debian and Ubuntu, python3-venv is a package of its own'; exit 1; }
+
+# One mark for each set of packages, so that `make demo` need not wait for the test tools.
+$(VENV)/.installed: pyproject.toml | $(RUN)
+	@echo 'Installing into $(VENV) …'
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(RUN)
+	@echo 'Installing into $(VENV), with what the tests need …'
+	@$(PIP) -e '.[$(EXTRAS)]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-lint: pyproject.toml | $(RUN)
+	@echo 'Installing into $(VENV), with the linters …'
+	@$(PIP) -e '.[$(EXTRAS),lint]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+demo: $(VENV)/.installed
+	@$(RUN) docs/demo.py
+
+test: $(VENV)/.installed-test
+	$(RUN) -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(VENV)/.installed-lint
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(RUN) -m mypy
+	$(RUN) -m mypy tests/typing/public_api.py
+	$(VENV)/bin/pyright
+
+format: $(VENV)/.installed-lint
+	$(RUN) -m ruff check --fix-only .
+	$(RUN) -m ruff format .
+
+bench: $(VENV)/.installed
+	$(RUN) tests/benchmarks/session.py $(ARGS)
+
+docs: $(VENV)/.installed-test
+	$(RUN) -m docs._scripts.pages
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

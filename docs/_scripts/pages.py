@@ -1,0 +1,101 @@
+"""Runs the code of README and docs, and writes what it prints into the pages.
+
+    python -m docs._scripts.pages
+
+The Python blocks of a page are one program. A `text` block right after one holds what that block printed. A
+`text prompt` block does too, and shows prompts, whose wording is DSPy's: it is compared only with the DSPy
+that `PROMPTS_OF` names. `dspy.LM` is the offline model, so that everything runs without a network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import dspy
+
+from docs._scripts import offline
+
+ROOT = Path(__file__).parents[2]
+PROMPTS_OF = "3.4"
+BLOCK = re.compile(
+    r"^```python\n(?P<code>.*?)^```\n(?:\n```(?P<kind>text(?: prompt)?)\n(?P<out>.*?)^```\n)?", re.M | re.S
+)
+
+
+def pages() -> list[Path]:
+    """README and all pages under docs."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def same_dspy() -> bool:
+    """Whether the prompts on the pages are those of the installed DSPy."""
+    return dspy.__version__.startswith(f"{PROMPTS_OF}.")
+
+
+def _offline(*_: Any, **__: Any) -> Any:
+    return offline.model()
+
+
+@contextlib.contextmanager
+def surroundings() -> Iterator[None]:
+    """An empty folder, the offline model for every `dspy.LM`, and DSPy's settings as they were afterwards."""
+    before = {name: dspy.settings.get(name) for name in ("lm", "adapter", "callbacks")}
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder, mock.patch("dspy.LM", _offline):
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(here)
+            dspy.configure(**before)
+
+
+def printed(code: str, namespace: dict[str, Any], page: Path, line: int) -> str:
+    """What a block prints; errors point at the page's own lines."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+    return out.getvalue().rstrip() + "\n"
+
+
+def run(page: Path, *, prompts: bool = True) -> str:
+    """The page as it should be: with what its code prints now.
+
+    Args:
+        page: a Markdown file.
+        prompts: whether the `text prompt` blocks are renewed, too.
+    """
+    text = page.read_text(encoding="utf-8")
+    namespace: dict[str, Any] = {"__name__": "__page__"}
+
+    def renewed(block: re.Match[str]) -> str:
+        output = printed(block["code"], namespace, page, text.count("\n", 0, block.start("code")))
+        kind = block["kind"]
+        if kind is None or (kind == "text prompt" and not prompts):
+            return block[0]
+        return f"```python\n{block['code']}```\n\n```{kind}\n{output}```\n"
+
+    with surroundings():
+        return BLOCK.sub(renewed, text)
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore", message="Implementing custom LMs")
+    for page in pages():
+        new = run(page, prompts=same_dspy())
+        if new != page.read_text(encoding="utf-8"):
+            page.write_text(new, encoding="utf-8")
+            print(f"renewed {page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

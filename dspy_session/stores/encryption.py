@@ -1,0 +1,395 @@
+"""Encryption at rest: a store around another one, which gets to see ciphertext alone (extra `crypto`).
+
+Every document is sealed with AES-256-GCM (NIST SP 800-38D). The nonce is the first 12 bytes of HMAC-SHA256 over
+place and plaintext, under a key of its own: no nonce is ever used for two plaintexts, short of a collision of 96
+bits, and repeating a commit produces the same bytes, so that the store recognises it. Both keys of a secret come
+from HKDF-SHA256 (RFC 5869).
+
+Authenticated with each document is its *place*: scope, key, what it is, and of a turn index and id. A row that
+was moved elsewhere, to another tenant, conversation or index, does not open. What a fork inherits stays sealed
+under its source's key; the fork's sealed head and metadata name those that it inherits from, and up to where.
+
+In the clear remain: scopes, keys, the ids of turns, kinds and paths of annotations, the number and sizes of
+documents, costs and times. Not detected: that somebody put the whole store, or the end of a line, back to an
+older state.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Literal
+
+from ..errors import (
+    ConfigurationError,
+    ConversationNotFoundError,
+    FormatError,
+    MissingExtraError,
+    StaleStateError,
+    StoreError,
+)
+from ._documents import check_key, decode, encode
+from ._wrapping import WrappedStore
+from .base import ConversationSummary, Document, Problem, Store, StoredConversation, StoredTurn, VerifyReport
+
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+except ImportError as missing:
+    raise MissingExtraError("cryptography", "crypto") from missing
+
+__all__ = ["EncryptedStore", "KeyRing"]
+
+_REMEMBERED = 10_000
+
+
+class KeyRing:
+    """The secrets of a store, by name.
+
+    Args:
+        secrets: 32 random bytes each (`KeyRing.new_secret`), by a name of letters, digits, "-" and "_". Names
+            are stored with what is sealed, so they must not change.
+        current: which one seals what is written from now on; the others open what was sealed before.
+
+    To rotate, add a secret and make it the current one. To retire an old one, copy the store first: turns are
+    written once and never sealed again.
+    """
+
+    def __init__(self, secrets: Mapping[str, bytes], current: str) -> None:
+        if current not in secrets:
+            raise ConfigurationError(f"the key ring has no secret {current!r}")
+        self.current = current
+        self._keys: dict[str, tuple[AESGCM, bytes]] = {}
+        for name, secret in secrets.items():
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+                raise ConfigurationError(f"{name!r} is no name of a secret: letters, digits, - and _")
+            if not isinstance(secret, bytes) or len(secret) != 32:
+                raise ConfigurationError(f"the secret {name!r} must be 32 bytes")
+            derived = HKDF(SHA256(), 64, None, b"dspy-session store 1").derive(secret)
+            self._keys[name] = AESGCM(derived[:32]), derived[32:]
+
+    @staticmethod
+    def new_secret() -> bytes:
+        """32 random bytes."""
+        return secrets.token_bytes(32)
+
+    def seal(self, text: str, place: bytes) -> str:
+        """`text`, sealed for a place: name of the secret, ".", and in base64 nonce, ciphertext and tag."""
+        cipher, mac = self._keys[self.current]
+        plain = text.encode("utf-8")
+        nonce = hmac.digest(mac, b"%d " % len(place) + place + plain, "sha256")[:12]
+        sealed = base64.b64encode(nonce + cipher.encrypt(nonce, plain, place))
+        return f"{self.current}.{sealed.decode('ascii')}"
+
+    def open(self, sealed: object, places: Iterable[bytes], what: str) -> str:
+        """What was sealed for one of these places. Raises `FormatError`, and `StoreError` without the secret."""
+        name, dot, text = sealed.partition(".") if isinstance(sealed, str) else ("", "", "")
+        if not dot:
+            raise FormatError(f"{what} is not sealed: was the store used without encryption?")
+        if name not in self._keys:
+            raise StoreError(f"{what} is sealed with the secret {name!r}, which the key ring does not have")
+        try:
+            raw = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            raw = b""
+        for place in places if len(raw) > 28 else ():
+            try:
+                return self._keys[name][0].decrypt(raw[:12], raw[12:], place).decode("utf-8")
+            except InvalidTag:
+                continue
+        raise FormatError(f"{what} does not open: it was damaged, moved here from elsewhere, or never ours")
+
+
+class EncryptedStore(WrappedStore):
+    """Seals what it hands to the inner store, and opens what it gets from there; see the module."""
+
+    def __init__(self, inner: Store, keys: KeyRing) -> None:
+        super().__init__(inner)
+        self._keys = keys
+        self._totals: OrderedDict[tuple[str, str, str], int] = OrderedDict()
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        key: str,
+        head: Mapping[str, Any],
+        *,
+        scope: str = "",
+        turns: Sequence[Mapping[str, Any]] = (),
+        annotations: Sequence[Mapping[str, Any]] = (),
+        metadata: Mapping[str, Any] | None = None,
+        title: str = "",
+        tags: Sequence[str] = (),
+        cost: float = 0.0,
+    ) -> str:
+        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"), ())
+        revision = super().create(
+            key,
+            self._seal_root(head, "head", place),
+            scope=scope,
+            turns=self._seal_turns(turns, place, 0),
+            annotations=self._seal_notes(annotations, place),
+            metadata=self._seal_root(metadata or {}, "metadata", place),
+            title=self._seal_title(title, place) or "",
+            tags=self._seal_tags(tags, place) or (),
+            cost=cost,
+        )
+        self._remember(scope, key, revision, len(turns))
+        return revision
+
+    def append(
+        self,
+        key: str,
+        turns: Sequence[Mapping[str, Any]] = (),
+        *,
+        scope: str = "",
+        expected: str,
+        annotations: Sequence[Mapping[str, Any]] = (),
+        keep: int | None = None,
+        fence: int | None = None,
+        title: str | None = None,
+        tags: Sequence[str] | None = None,
+        cost: float = 0.0,
+    ) -> str:
+        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"), ())
+        notes = self._seal_notes(annotations, place)
+        more: Any = {"title": self._seal_title(title, place), "tags": self._seal_tags(tags, place), "cost": cost}
+
+        def commit(start: int) -> str:
+            sealed = self._seal_turns(turns, place, start)
+            return self.inner.append(
+                *(key, sealed), scope=scope, expected=expected, annotations=notes, keep=keep, fence=fence, **more
+            )
+
+        start = self._start(place, turns, expected) if keep is None else keep
+        try:
+            revision = commit(start)
+        except StoreError as error:
+            # A repetition is recognised by its sealed text, and so at its own index alone.
+            stands = self._index_of(place, turns) if keep is None and turns else None
+            if stands is not None and stands != start:
+                with suppress(StoreError):
+                    return commit(stands)
+            if isinstance(error, StaleStateError):
+                raise StaleStateError(error.expected, error.found, dict(turns[-1]) if turns else None) from error
+            raise
+        self._remember(scope, key, revision, start + len(turns))
+        return revision
+
+    def _start(self, place: _Place, turns: Sequence[Mapping[str, Any]], expected: str) -> int:
+        """The index of the first of these turns: the length of the line at the expected revision."""
+        known = self._totals.get((place.scope, place.key, expected))
+        if known is not None or not turns:
+            return known or 0
+        return self.inner.load(place.key, scope=place.scope, last=0).total
+
+    def _index_of(self, place: _Place, turns: Sequence[Mapping[str, Any]]) -> int | None:
+        """Where the first of these turns is on the line, if it is."""
+        try:
+            line = self.inner.turns(place.key, scope=place.scope)
+        except ConversationNotFoundError:
+            return None
+        return next((turn.index for turn in line if turn.id == turns[0].get("id")), None)
+
+    def _remember(self, scope: str, key: str, revision: str, total: int) -> None:
+        self._totals[scope, key, revision] = total
+        while len(self._totals) > _REMEMBERED:
+            self._totals.popitem(last=False)
+
+    def fork(
+        self,
+        key: str,
+        new_key: str,
+        *,
+        scope: str = "",
+        at: int | None = None,
+        head: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        title: str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> str:
+        check_key(new_key, "the new key")
+        source = self.inner.load(key, scope=scope, last=0)
+        old_head, lineage = self._open_root(source.head, "head", _Place(scope, key, ()))
+        old_metadata, _ = self._open_root(source.metadata, "metadata", _Place(scope, key, ()))
+        upto = source.total if at is None else at
+        inherited = [*((name, min(stop, upto)) for name, stop in lineage), (key, upto)]
+        place = _Place(scope, new_key, tuple(inherited))
+        # Given explicitly, so that a turn committed in between is not inherited beyond what the head says.
+        return super().fork(
+            key,
+            new_key,
+            scope=scope,
+            at=upto,
+            head=self._seal_root(old_head if head is None else head, "head", place),
+            metadata=self._seal_root(old_metadata if metadata is None else metadata, "metadata", place),
+            title=self._seal_title(title, place),
+            tags=self._seal_tags(tags, place),
+        )
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def load(self, key: str, *, scope: str = "", last: int | None = None) -> StoredConversation:
+        found = super().load(key, scope=scope, last=last)
+        head, lineage = self._open_root(found.head, "head", _Place(scope, key, ()))
+        metadata, _ = self._open_root(found.metadata, "metadata", _Place(scope, key, ()))
+        place = _Place(scope, key, lineage)
+        self._remember(scope, key, found.revision, found.total)
+        title, tags = self._open_outer(found.title, found.tags, place)
+        return replace(
+            found,
+            head=head,
+            metadata=metadata,
+            title=title,
+            tags=tags,
+            turns=tuple(self._open_turn(turn, place) for turn in found.turns),
+            annotations=tuple(self._open_note(note, place) for note in found.annotations),
+        )
+
+    def turns(
+        self, key: str, *, scope: str = "", before: int | None = None, limit: int | None = None
+    ) -> tuple[StoredTurn, ...]:
+        head = self.inner.load(key, scope=scope, last=0).head
+        _, lineage = self._open_root(head, "head", _Place(scope, key, ()))
+        found = super().turns(key, scope=scope, before=before, limit=limit)
+        return tuple(self._open_turn(turn, _Place(scope, key, lineage)) for turn in found)
+
+    def list(
+        self,
+        *,
+        scope: str = "",
+        order: Literal["key", "updated"] = "key",
+        after: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> tuple[ConversationSummary, ...]:
+        rows = super().list(scope=scope, order=order, after=after, since=since, limit=limit)
+        return tuple(self._open_summary(row) for row in rows)
+
+    def verify(self, key: str | None = None, *, scope: str | None = None) -> VerifyReport:
+        report = super().verify(key, scope=scope)
+        problems = list(report.problems)
+        for one in self.scopes() if scope is None and key is None else (scope or "",):
+            for name in [row.key for row in self.inner.list(scope=one)] if key is None else [key]:
+                problems += self._unopened(one, name)
+        settings = {**report.settings, "encryption": f"AES-256-GCM, current secret {self._keys.current!r}"}
+        return replace(report, problems=tuple(problems), settings=settings)
+
+    def _unopened(self, scope: str, key: str) -> list[Problem]:
+        """What of a conversation does not open."""
+        problems: list[Problem] = []
+        try:
+            head = self.inner.load(key, scope=scope, last=0).head
+            place = _Place(scope, key, self._open_root(head, "head", _Place(scope, key, ()))[1])
+            self.load(key, scope=scope, last=0)
+        except StoreError as error:
+            return [Problem(scope, key, None, str(error))]
+        except FormatError as error:
+            return [Problem(scope, key, None, str(error))]
+        for turn in self.inner.turns(key, scope=scope):
+            try:
+                self._open_turn(turn, place)
+            except (StoreError, FormatError) as error:
+                problems.append(Problem(scope, key, turn.index, str(error)))
+        return problems
+
+    # -- sealing and opening --------------------------------------------------------------------------------
+
+    def _seal_root(self, document: Mapping[str, Any], what: str, place: _Place) -> Document:
+        """A head or metadata, together with whom the conversation inherits from."""
+        content = {"document": decode(encode(document, f"the {what}"), what), "lineage": place.lineage}
+        return {"sealed": self._keys.seal(encode(content, what), place.own(what))}
+
+    def _open_root(
+        self, document: Document, what: str, place: _Place
+    ) -> tuple[Document, tuple[tuple[str, int], ...]]:
+        name = f"the {what} of {place.key!r} (scope {place.scope!r})"
+        content = decode(self._keys.open(document.get("sealed"), [place.own(what)], name), name)
+        return content["document"], tuple((key, stop) for key, stop in content["lineage"])
+
+    def _seal_turns(self, turns: Sequence[Mapping[str, Any]], place: _Place, start: int) -> list[Document]:
+        return [
+            {
+                "id": check_key(turn.get("id"), "the id of a turn"),
+                "sealed": self._keys.seal(
+                    encode(turn, "a turn"), place.own("turn", start + offset, turn.get("id"))
+                ),
+            }
+            for offset, turn in enumerate(turns)
+        ]
+
+    def _open_turn(self, turn: StoredTurn, place: _Place) -> StoredTurn:
+        name = f"turn {turn.index} of {place.key!r} (scope {place.scope!r})"
+        places = place.all(turn.index, "turn", turn.index, turn.id)
+        data = decode(self._keys.open(turn.data.get("sealed"), places, name), name)
+        notes = tuple(self._open_note(note, place) for note in turn.annotations)
+        return replace(turn, data=data, annotations=notes)
+
+    def _seal_notes(self, notes: Sequence[Mapping[str, Any]], place: _Place) -> list[Document]:
+        return [
+            {
+                **{name: note[name] for name in ("kind", "path", "turn") if name in note},
+                "sealed": self._keys.seal(encode(note, "an annotation"), place.own("annotation", *_name(note))),
+            }
+            for note in notes
+        ]
+
+    def _open_note(self, note: Document, place: _Place) -> Document:
+        name = f"an annotation of {place.key!r} (scope {place.scope!r})"
+        places = place.all(-1, "annotation", *_name(note))
+        return decode(self._keys.open(note.get("sealed"), places, name), name)
+
+    def _seal_title(self, title: str | None, place: _Place) -> str | None:
+        if not title or not isinstance(title, str):
+            return title
+        return self._keys.seal(json.dumps([title]), place.own("title"))
+
+    def _seal_tags(self, tags: Sequence[str] | None, place: _Place) -> Sequence[str] | None:
+        if not tags or isinstance(tags, str):
+            return tags
+        return [self._keys.seal(json.dumps(list(tags)), place.own("tags"))]
+
+    def _open_summary(self, row: ConversationSummary) -> ConversationSummary:
+        metadata, lineage = self._open_root(row.metadata, "metadata", _Place(row.scope, row.key, ()))
+        title, tags = self._open_outer(row.title, row.tags, _Place(row.scope, row.key, lineage))
+        return replace(row, title=title, tags=tags, metadata=metadata)
+
+    def _open_outer(self, title: str, tags: tuple[str, ...], place: _Place) -> tuple[str, tuple[str, ...]]:
+        name = f"the summary of {place.key!r} (scope {place.scope!r})"
+        if title:
+            [title] = json.loads(self._keys.open(title, place.all(-1, "title"), name))
+        if tags:
+            tags = tuple(json.loads(self._keys.open(tags[0], place.all(-1, "tags"), name)))
+        return title, tags
+
+
+class _Place:
+    """Where documents of a conversation stand: under its own key, or inherited under another."""
+
+    def __init__(self, scope: str, key: str, lineage: tuple[tuple[str, int], ...]) -> None:
+        self.scope, self.key, self.lineage = scope, key, lineage
+
+    def own(self, *parts: object) -> bytes:
+        """The place of a document that the conversation writes itself."""
+        return json.dumps(["dspy-session", 1, self.scope, self.key, *parts]).encode("ascii")
+
+    def all(self, index: int, *parts: object) -> list[bytes]:
+        """The places that a document may have been written for, which stands at an index, or at none (-1)."""
+        keys = [self.key, *(key for key, stop in self.lineage if index < stop)]
+        return [_Place(self.scope, key, ()).own(*parts) for key in dict.fromkeys(keys)]
+
+
+def _name(note: Mapping[str, Any]) -> tuple[object, object, object]:
+    return note.get("kind"), note.get("path"), note.get("turn")
