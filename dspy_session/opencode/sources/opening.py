@@ -30,8 +30,8 @@ _OTHERS = frozenset(
 def sources_of(path: str | os.PathLike[str], skips: Skips) -> list[Source]:
     """All sources at a path: the file itself, or whatever a folder holds.
 
-    Files in a folder that are none of ours are passed over in silence, except `.json` and `.db` files that lie
-    in the folder itself or are named as ours are; these are counted in `skips`.
+    Files in a folder that are none of ours are passed over in silence, except `.json` and `.db` files that
+    lie in the folder itself or are named as ours are; these are counted in `skips`.
 
     Raises:
         SourceNotFoundError: nothing is there, or nothing of OpenCode's.
