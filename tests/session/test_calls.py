@@ -288,7 +288,7 @@ def test_positional_arguments(lm):
 
 def test_the_way_a_predictor_refuses_positional_arguments(lm):
     chat = sessionify(dspy.Predict("question -> answer"))
-    with pytest.raises(ValueError, match="[Pp]ositional"):
+    with pytest.raises(ValueError, match=r"[Pp]ositional"):
         chat("one")
     assert len(chat) == 0
 

@@ -212,7 +212,12 @@ def test_preview_asks_nobody(chat, lm):
 def test_preview_of_a_composed_program_and_of_other_adapters(lm):
     chat = sessionify(Planner(), lock="thread")
     chat(question="one")
-    for adapter in (dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter(), dspy.TwoStepAdapter(ScriptedLM())):
+    for adapter in (
+        dspy.ChatAdapter(),
+        dspy.JSONAdapter(),
+        dspy.XMLAdapter(),
+        dspy.TwoStepAdapter(ScriptedLM()),
+    ):
         with dspy.context(adapter=adapter):
             messages = chat.preview(question="two")
             assert "one" in text_of(messages[1])

@@ -184,7 +184,7 @@ def test_changed_signature_shows_old_turns_by_what_they_have(lm):
     chat = sessionify(dspy.Predict("question -> answer"))
     chat(question="one")
     chat.update_module(dspy.ChainOfThought("question -> answer, confidence: float"))
-    with dspy.context(lm=ScriptedLM([{"reasoning": "r", "answer": "a", "confidence": 0.5}])) :
+    with dspy.context(lm=ScriptedLM([{"reasoning": "r", "answer": "a", "confidence": 0.5}])):
         lm = dspy.settings.lm
         chat(question="two")
     check_past(lm.requests[0][1:-1])
@@ -351,7 +351,9 @@ class Dynamic(dspy.Module):
     async def aforward(self, question):
         made = (await dspy.Predict("question -> made").acall(question=question)).made
         with dspy.context(adapter=dspy.JSONAdapter()):
-            listed = await dspy.ChainOfThought("question, made -> thought").acall(question=question, made=made)
+            listed = await dspy.ChainOfThought("question, made -> thought").acall(
+                question=question, made=made
+            )
             await self.stored.acall(signature=dspy.Signature("question -> other"), question=question)
         await self.stored.acall(question=question, signature="question -> another")
         return dspy.Prediction(answer=f"all of {listed.thought}")
@@ -686,8 +688,6 @@ def test_an_adapters_own_demos_are_asked_for_demos(lm):
         chat(question="one")
         chat(question="two")
     assert lm.requests[1][1]["content"] == "DEMO Capital of France?"
-
-
 
 
 # ── the template adapter ─────────────────────────────────────────────────────────────────────────────────────
