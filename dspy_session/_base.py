@@ -19,7 +19,7 @@ import anyio.to_thread
 import dspy
 from dspy import History
 
-from dspy_session import _training, display
+from dspy_session import _seams, _training, display
 from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._attempts import Attempts, attempts_for, sampling_call
 from dspy_session._calls import Frame, TurnCall, tell
@@ -50,6 +50,7 @@ from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import Window
 
 logger = logging.getLogger("dspy_session")
+_seams.install()
 _lineages = itertools.count()
 
 Own = TypeVar("Own", bound="SessionBase")
@@ -455,6 +456,8 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             if not self._birth.compile_is_over():
                 return "compile"
             self._birth = None
+            if self._born_in is None and (held := _training.holder(self)) is not None:
+                self._state = held.own_state
         return _training.training()
 
     def path_of(self, predictor: Any) -> str | None:

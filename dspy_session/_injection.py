@@ -31,6 +31,9 @@ _NOT_PARTS = frozenset(
     {"candidate_programs", "trial_logs", "demos", "traces", "train", "history", "callbacks", "lm"}
 )
 
+# What `dspy.Predict` takes beside input fields.
+_SETTINGS = frozenset({"signature", "demos", "config", "lm"})
+
 
 class _Swapped:
     """Base of the mixins: an object whose class was exchanged copies and pickles by its original class."""
@@ -185,13 +188,13 @@ class _PredictorCall:
             if self._name is None:
                 return nullcontext()
             return dspy.context(adapter=rendering(dspy.settings.adapter))  # type: ignore[no-any-return]
-        node = _context.Node(self._frame.session.path_of(self._predictor), self.view)
+        node = _context.Node(self._frame.path_of(self._predictor), self.view)
         scope = replace(_context.scope(), node=node)
         return _context.entered(scope, adapter=rendering(dspy.settings.adapter))
 
     def answered(self, prediction: Any) -> None:
         if self._frame is not None and self._frame.listening:
-            given = {k: v for k, v in self.kwargs.items() if k != self._name}
+            given = {k: v for k, v in self.kwargs.items() if k != self._name and k not in _SETTINGS}
             self._frame.heard(self._predictor, given, prediction, self.view)
 
 

@@ -58,8 +58,8 @@ class Optimizing:
         from dspy_session._base import SessionBase, _lineages
 
         one_of("conversation", conversation, get_args(Conversation))
-        if not callable(getattr(optimizer, "compile", None)):
-            raise ConfigurationError(f"an optimizer has a compile method; {optimizer!r} has none")
+        if isinstance(optimizer, type) or not callable(getattr(optimizer, "compile", None)):
+            raise ConfigurationError(f"optimizer must be an instance with a compile method, not {optimizer!r}")
         taken = inspect.signature(optimizer.compile).parameters
         if "student" not in taken:
             raise ConfigurationError(

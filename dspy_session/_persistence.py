@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-import warnings
 
 import dspy
 
 from dspy_session import _chat
+from dspy_session._options import Options
 from dspy_session._state_codec import decode_state, encode_state
 from dspy_session._training import compiling
 from dspy_session.codec.files import read_json, write_json
@@ -101,6 +102,14 @@ class Persistence:
     def save_weights(self: SessionBase, path: str | Path) -> None:  # type: ignore[misc]
         """Write the program's weights, as `dspy.Module.save` does; the bare program and a session can `load` them."""
         dspy.Module.save(self, path)
+
+    def dump_state(self: SessionBase, json_mode: bool = True) -> Any:  # type: ignore[misc]
+        """The program's weights, exactly as the program itself gives them."""
+        return self.module.dump_state(json_mode=json_mode)
+
+    def load_state(self: SessionBase, state: Any, **options: Any) -> Any:  # type: ignore[misc]
+        """Take weights that the program, bare or in a session, gave."""
+        return self.module.load_state(state, **options)
 
     def load(self: SessionBase, path: str | Path, *args: Any, **options: Any) -> None:  # type: ignore[misc]
         """Read the program's weights, which a session or the bare program saved.
@@ -216,6 +225,7 @@ def _stored_options(wire: Mapping[str, Any]) -> dict[str, Any]:
     if field and isinstance(options.get("exclude_fields"), set):
         options["exclude_fields"].discard(field)
     try:
-        return options
-    except ConfigurationError as error:
-        raise FormatError(str(error)) from error
+        Options(**options)
+    except (ConfigurationError, TypeError) as error:
+        raise FormatError(f"the {WHAT} is damaged: {error}") from error
+    return options

@@ -197,14 +197,21 @@ class SessionRendering:
 
     def _turn(self, known: Facts, message: Message) -> list[Chat]:
         if not _fits(known, message):
-            given = Message({k: v for k, v in message.items() if v is not None}, message.input_names)
-            return self._written(foreign(given, given.input_names), given, remind=False)
+            return self._foreign_turn(message)
         if any(_is_tool_calls(value) for value in message.values()):
             # Native tool calls become several messages; only DSPy's own code knows how.
             history = {"history": History.model_construct(messages=[message])}
             signature = showing(known.bare, _shown_names(known, message))
             return Adapter.format_conversation_history(self, signature, "history", history)  # type: ignore[no-any-return]
-        return self._written(showing(known.bare, _shown_names(known, message)), message, remind=True)
+        try:
+            return self._written(showing(known.bare, _shown_names(known, message)), message, remind=True)
+        except (TypeError, ValueError, AttributeError):
+            # A value that the field can no longer hold, because the program was exchanged since.
+            return self._foreign_turn(message)
+
+    def _foreign_turn(self, message: Message) -> list[Chat]:
+        (given,) = _without_none([message])
+        return self._written(foreign(given, given.input_names), given, remind=False)
 
     def _written(self, signature: Signature, message: Message, *, remind: bool) -> list[Chat]:
         chats = []

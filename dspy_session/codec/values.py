@@ -318,6 +318,10 @@ class Decoder:
     def items(self, data: Mapping[str, Any], place: str) -> list[Any]:
         return [self.value(item, place) for item in data["items"]]
 
+    def knows(self, name: Any) -> bool:
+        """Whether the loading program named a class."""
+        return isinstance(name, str) and name in self._types
+
     def lookup(self, data: Mapping[str, Any], place: str) -> type | None:
         """The class that is named, if the loading program knows it."""
         name = data["class"]
@@ -384,7 +388,12 @@ def _read_enum(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
 
 
 def _read_stand_in(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
-    return StandIn(data["text"], data["class"], data.get("data"))
+    held = data.get("data")
+    if isinstance(held, Mapping) and decoder.knows(held.get("class")):
+        return decoder.value(held, place)
+    if not isinstance(data["text"], str) or not isinstance(data["class"], str):
+        raise TypeError("text and class must be strings")
+    return StandIn(data["text"], data["class"], held)
 
 
 _READERS: dict[str, Callable[[Decoder, Mapping[str, Any], str], Any]] = {

@@ -1,8 +1,9 @@
 """Documents as stores write them: checked, in one canonical text form, with a digest.
 
-The canonical form of a document is its JSON (RFC 8259) in UTF-8 without insignificant white space, members in
-the order given, non-ASCII characters as themselves. A document that holds a lone surrogate, which UTF-8 cannot
-express, is escaped to ASCII as a whole. A turn's digest is BLAKE2b of that text with 16 bytes of output.
+The canonical form of a document is its JSON (RFC 8259) in UTF-8 without insignificant white space, members
+in the order given, non-ASCII characters as themselves. A document that holds a lone surrogate, which UTF-8
+cannot express, is escaped to ASCII as a whole. A turn's digest is BLAKE2b of that text with 16 bytes of
+output.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Commit:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.turns or self.notes or self.cost) and (self.keep, self.title, self.tags) == (None,) * 3
+        return (
+            not (self.turns or self.notes or self.cost) and (self.keep, self.title, self.tags) == (None,) * 3
+        )
 
     def receipt(self) -> bytes:
         """A digest of the whole commit, by which its repetition is recognised."""
@@ -233,8 +236,8 @@ def stale(commit: Commit, found: str) -> StaleStateError:
 def fence_lost(commit: Commit) -> LeaseError:
     """The error for a commit whose lease is not held any more."""
     return LeaseError(
-        f"the lease of {commit.key!r} (scope {commit.scope!r}) with token {commit.fence} is not held any more: "
-        "somebody took over after it expired, or it was released. Nothing was written: load again and append"
+        f"the lease of {commit.key!r} (scope {commit.scope!r}) with token {commit.fence} is lost: somebody"
+        " took over after it expired, or it was released. Nothing was written: load again and append"
     )
 
 
@@ -245,7 +248,9 @@ def duplicate(turn: str, key: str) -> StoreError:
 
 def no_position(keep: int, first: int, total: int) -> UnknownPathError:
     """The error for a position that the line does not have."""
-    return UnknownPathError(f"{keep} is no position of this conversation: it has those from {first} to {total}")
+    return UnknownPathError(
+        f"{keep} is no position of this conversation: it has those from {first} to {total}"
+    )
 
 
 def no_turn(turn: str, key: str) -> UnknownPathError:

@@ -1,9 +1,9 @@
 """Leases: one request at a time works on a conversation, and a crashed one does not block it for ever.
 
-A lease has a *fencing token*, a number above that of every earlier lease of the same conversation. The holder
-gives it to each commit; a commit whose token is not the current one is refused, so a holder that was paused for
-longer than the lease lasts cannot write after somebody else took over. While it is held, a lease is renewed by a
-thread of its own, which all leases of one store share.
+A lease has a *fencing token*, a number above that of every earlier lease of the same conversation. The
+holder gives it to each commit; a commit whose token is not the current one is refused, so a holder that was
+paused for longer than the lease lasts cannot write after somebody else took over. While it is held, a lease
+is renewed by a thread of its own, which all leases of one store share.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def busy(scope: str, key: str, wait: float | None) -> LeaseError:
 
 
 def pauses() -> Iterator[float]:
-    """How long to pause between attempts, in seconds: longer each time, with jitter so that waiters spread."""
+    """How long to pause between attempts, in seconds: longer each time, with jitter to spread waiters."""
     pause = _FIRST_PAUSE
     while True:
         yield pause * random.uniform(0.5, 1.0)

@@ -1,8 +1,8 @@
 """A store in one SQLite file: the embedded default, on the standard library alone.
 
-The file is in WAL mode: readers never wait, writers of all threads and processes queue. By default a commit has
-reached the disk when it is acknowledged (`synchronous="full"`); with `"normal"` it survives a crash of the
-process at any instant, but a power cut may take the last ones. The file must be on a local disk.
+The file is in WAL mode: readers never wait, writers of all threads and processes queue. By default a commit
+has reached the disk when it is acknowledged (`synchronous="full"`); with `"normal"` it survives a crash of
+the process at any instant, but a power cut may take the last ones. The file must be on a local disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ..errors import (
     StoreUnavailableError,
     UnsupportedVersionError,
 )
-from ._relational import RelationalStore, Run
+from ._lines import Run
+from ._relational import RelationalStore
 from ._verification import verify_relational
 from .base import Problem, VerifyReport
 
@@ -73,7 +74,11 @@ class SQLiteStore(RelationalStore):
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA secure_delete = ON")
@@ -103,7 +108,8 @@ class SQLiteStore(RelationalStore):
             raise FormatError(f"{self.path} is an SQLite database of something else, not a store")
         if version > len(MIGRATIONS):
             raise UnsupportedVersionError(
-                f"{self.path} has schema version {version}; this release reads up to {len(MIGRATIONS)}: upgrade"
+                f"{self.path} has schema version {version};"
+                f" this release reads up to {len(MIGRATIONS)}: upgrade"
             )
         return int(version)
 

@@ -100,12 +100,12 @@ def plain_sqlite(path: Path, synchronous: str) -> Iterator[Callable[[int, int, s
 
 
 def sqlite(synchronous: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        with (
-            open_store(f"sqlite:///{folder}/chat.db?synchronous={synchronous}") as store,
-            plain_sqlite(Path(folder) / "plain.db", synchronous) as insert,
-        ):
-            report(f"SQLite, synchronous={synchronous}", compare(store, insert))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_store(f"sqlite:///{folder}/chat.db?synchronous={synchronous}") as store,
+        plain_sqlite(Path(folder) / "plain.db", synchronous) as insert,
+    ):
+        report(f"SQLite, synchronous={synchronous}", compare(store, insert))
 
 
 def disk_and_fork() -> None:
@@ -118,7 +118,9 @@ def disk_and_fork() -> None:
                 payload += len(text_of(document).encode())
                 revision = store.append("k", [document], expected=revision)
         size = path.stat().st_size
-        print(f"\nSQLite, 5000 turns: {size:,} bytes on disk for {payload:,} of payload: {size / payload:.2f}")
+        print(
+            f"\nSQLite, 5000 turns: {size:,} bytes on disk for {payload:,} of payload: {size / payload:.2f}"
+        )
         with open_store(f"sqlite:///{path}") as store:
             before = rows_of(path)
             times = [timed(lambda n=n: store.fork("k", f"fork {n}"))[0] for n in range(100)]

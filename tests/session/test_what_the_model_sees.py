@@ -772,3 +772,11 @@ def test_template_that_shows_the_history_inline():
     assert "one" in text_of(lm.requests[1][0])
     assert "a1" in text_of(lm.requests[1][0])
     assert len(lm.requests[1]) == 1
+
+
+def test_past_values_that_the_field_can_no_longer_hold_do_not_end_the_conversation(lm):
+    chat = sessionify(dspy.Predict("question -> answer"))
+    chat.add_turn({"question": [1, 2]}, {"answer": {"a": 1}})
+    chat(question="two")
+    assert "[1, 2]" in text_of(lm.requests[0][1])
+    check_past(lm.requests[0][1:-1])

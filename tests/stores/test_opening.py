@@ -50,7 +50,7 @@ def check_fixture(store: Store, version: int) -> None:
 
 
 def test_the_fixtures_are_complete() -> None:
-    assert VERSIONS == list(range(1, len(sqlite.MIGRATIONS) + 1))
+    assert list(range(1, len(sqlite.MIGRATIONS) + 1)) == VERSIONS
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -215,7 +215,9 @@ def test_a_file_that_another_writer_holds(tmp_path: Path) -> None:
     [(servers.postgres, "postgresql"), (servers.redis_server, "redis")],
     ids=["postgresql", "redis"],
 )
-def test_a_wrong_password_is_said_without_showing_any(start: Callable[[], servers.Server], scheme: str) -> None:
+def test_a_wrong_password_is_said_without_showing_any(
+    start: Callable[[], servers.Server], scheme: str
+) -> None:
     server = obtain(start)
     with pytest.raises(StoreUnavailableError, match="password") as caught:
         open_store(server.url(password="wrong-7391"))
