@@ -55,7 +55,7 @@ lint: $(VENV)/.installed-lint
 	$(VENV)/bin/lint-imports
 	$(RUN) -m mypy
 	$(RUN) -m mypy tests/typing/public_api.py
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(RUN)
 
 format: $(VENV)/.installed-lint
 	$(RUN) -m ruff check --fix-only .
