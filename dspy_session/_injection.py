@@ -32,6 +32,9 @@ _NOT_PARTS = frozenset(
 )
 
 
+COPY_OF = "_dspy_session_copy_of"
+
+
 class _Swapped:
     """Base of the mixins: an object whose class was exchanged copies and pickles by its original class."""
 
@@ -39,7 +42,12 @@ class _Swapped:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         mixin = type(self).__mro__[1]
-        return (_rebuild, (mixin, type(self)._swapped_base), self.__getstate__())  # type: ignore[attr-defined]
+        state = self.__getstate__()  # type: ignore[attr-defined]
+        frame = _context.frame()
+        if frame is not None and (path := frame.session.path_of(self)) is not None:
+            # A copy that is made in a turn, as by `BestOfN`, stands for its original there.
+            state = {**state, COPY_OF: (frame.lineage, path)}
+        return (_rebuild, (mixin, type(self)._swapped_base), state)
 
 
 def _rebuild(mixin: type, base: type) -> Any:
@@ -274,6 +282,17 @@ def parts(root: Any) -> Iterator[tuple[str, BaseModule]]:
 def predictors(root: Any) -> list[tuple[str, Any]]:
     """The predictors of a program with their paths; a program that is one goes by `self`."""
     return [(path or "self", part) for path, part in parts(root) if isinstance(part, dspy.Predict)]
+
+
+def node_annotations(root: Any) -> list[Any]:
+    """The types of the fields of a program's predictors, those of sessions inside it included."""
+    found = []
+    for path, part in parts(root):
+        if isinstance(part, dspy.Predict):
+            found += [info.annotation for info in part.signature.fields.values()]
+        elif path and is_session(part):
+            found += node_annotations(part.module)  # type: ignore[attr-defined]
+    return found
 
 
 def _swap(part: Any, mixin: type) -> None:
