@@ -296,7 +296,8 @@ class TurnCall:
             return HistoryView(head=self.session.own_state.head)
         view = self.state.view(self.options.projection)
         if self.instead_of is not None:
-            view = replace(view, stop=self.instead_of.index)
+            before = self.instead_of.index
+            view = replace(view, stop=before, summary=self.state.summary_at(before))
         shown = seen(self.options.window, view)
         return replace(shown, head=memory_message(self.state.l2_memory) + shown.head)
 

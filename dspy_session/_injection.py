@@ -32,6 +32,9 @@ _NOT_PARTS = frozenset(
 )
 
 
+# Keywords of a predictor's call that are no inputs.
+_SETTINGS = frozenset({"signature", "new_signature", "demos", "config", "lm", "prediction", "_trace"})
+
 COPY_OF = "_dspy_session_copy_of"
 
 
@@ -199,7 +202,7 @@ class _PredictorCall:
 
     def answered(self, prediction: Any) -> None:
         if self._frame is not None and self._frame.listening:
-            given = {k: v for k, v in self.kwargs.items() if k != self._name}
+            given = {k: v for k, v in self.kwargs.items() if k != self._name and k not in _SETTINGS}
             self._frame.heard(self._predictor, given, prediction, self.view)
 
 

@@ -128,7 +128,9 @@ class NodeTable:
             if is_session(node):
                 base, own = self._nested, node.options
             else:
-                base, own = self.default, replace(options, on_turn=None, initial_history=None)
+                base = self.default
+                # What is stored is counted in root turns; nodes let go with them.
+                own = replace(options, on_turn=None, initial_history=None, max_stored_turns=None)
             policy = _configured(replace(base, options=own), path, configs) if wanted else BARE
             self.policies[path] = _root_policy(policy) if path == "self" else policy
 

@@ -274,7 +274,9 @@ class SessionState:
 
     def rewind(self, mark: NodeMark, turn_id: str) -> None:
         """Become what this node was before a root turn."""
-        self._take_back(mark.before)
+        # What was let go of since does not come back.
+        start = min(max(mark.before.start, self._position.start), mark.before.stop)
+        self._take_back(replace(mark.before, start=start))
         self.l2_memory = mark.memory
         if mark.pending is not None:
             self.pending = list(mark.pending)
