@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
-EXTRAS := test,postgres,redis,crypto
+EXTRAS := test,postgres,redis,crypto,parquet
 WORKERS ?= 2
 
 .PHONY: help demo test lint format bench docs clean
@@ -55,7 +55,7 @@ lint: $(VENV)/.installed-lint
 	$(VENV)/bin/lint-imports
 	$(RUN) -m mypy
 	$(RUN) -m mypy tests/typing/public_api.py
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(RUN)
 
 format: $(VENV)/.installed-lint
 	$(RUN) -m ruff check --fix-only .

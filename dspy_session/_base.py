@@ -13,13 +13,13 @@ import logging
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio.to_thread
 import dspy
 from dspy import History
 
-from dspy_session import _training, display
+from dspy_session import _seams, _training, display
 from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._attempts import Attempts, attempts_for, sampling_call
 from dspy_session._calls import Frame, TurnCall, tell
@@ -50,7 +50,10 @@ from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import Window
 
 logger = logging.getLogger("dspy_session")
+_seams.install()
 _lineages = itertools.count()
+
+Own = TypeVar("Own", bound="SessionBase")
 _NOT_PICKLED = ("_lineage", "_born_in", "_birth", "_attempts", "_paths", "_table")
 
 
@@ -191,6 +194,12 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         if self._node_arguments is None and any(is_session(part) for path, part in parts(module) if path):
             self._node_arguments = {"default": SHARED, "recursive": False, "nested_sessions": options.nested_sessions}
         self._paths: dict[int, str] | None = None
+
+    if TYPE_CHECKING:
+        # DSPy's own are not typed.
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        async def acall(self, *args: Any, **kwargs: Any) -> Any: ...
 
     # ── calling ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -447,6 +456,8 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             if not self._birth.compile_is_over():
                 return "compile"
             self._birth = None
+            if self._born_in is None and (held := _training.holder(self)) is not None:
+                self._state = held.own_state
         return _training.training()
 
     def path_of(self, predictor: Any) -> str | None:
@@ -506,7 +517,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             return
         super().__delattr__(name)
 
-    def _copied(self, module: dspy.Module, state: SessionState) -> SessionBase:
+    def _copied(self: Own, module: dspy.Module, state: SessionState) -> Own:
         """A session with everything as here, but the given program and state."""
         new = type(self).__new__(type(self))
         new.__dict__.update(self.__dict__)

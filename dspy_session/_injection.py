@@ -31,6 +31,9 @@ _NOT_PARTS = frozenset(
     {"candidate_programs", "trial_logs", "demos", "traces", "train", "history", "callbacks", "lm"}
 )
 
+# What `dspy.Predict` takes beside input fields.
+_SETTINGS = frozenset({"signature", "demos", "config", "lm"})
+
 
 class _Swapped:
     """Base of the mixins: an object whose class was exchanged copies and pickles by its original class."""
@@ -44,7 +47,7 @@ class _Swapped:
 
 def _rebuild(mixin: type, base: type) -> Any:
     cls = _swapped_class(mixin, base)
-    return cls.__new__(cls)
+    return cls.__new__(cls)  # type: ignore[call-overload]
 
 
 _swapped_classes: dict[tuple[type, type], type] = {}
@@ -185,13 +188,13 @@ class _PredictorCall:
             if self._name is None:
                 return nullcontext()
             return dspy.context(adapter=rendering(dspy.settings.adapter))  # type: ignore[no-any-return]
-        node = _context.Node(self._frame.session.path_of(self._predictor), self.view)
+        node = _context.Node(self._frame.path_of(self._predictor), self.view)
         scope = replace(_context.scope(), node=node)
         return _context.entered(scope, adapter=rendering(dspy.settings.adapter))
 
     def answered(self, prediction: Any) -> None:
         if self._frame is not None and self._frame.listening:
-            given = {k: v for k, v in self.kwargs.items() if k != self._name}
+            given = {k: v for k, v in self.kwargs.items() if k != self._name and k not in _SETTINGS}
             self._frame.heard(self._predictor, given, prediction, self.view)
 
 
@@ -214,7 +217,9 @@ def _teach_predict() -> None:
         if isinstance(predictor, SessionPredict):
             return False
         name = given_history(kwargs)
-        return name is not None and "signature" not in kwargs and name not in predictor.signature.input_fields
+        if name is None or "signature" in kwargs:
+            return False
+        return facts(predictor.signature).added or name not in predictor.signature.input_fields
 
     @functools.wraps(plain)
     def forward(self: Any, **kwargs: Any) -> Any:
@@ -276,7 +281,15 @@ def predictors(root: Any) -> list[tuple[str, Any]]:
     return [(path or "self", part) for path, part in parts(root) if isinstance(part, dspy.Predict)]
 
 
+def _own_methods(part: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name in ("forward", "aforward")}
+
+
 def _swap(part: Any, mixin: type) -> None:
+    for name, value in _own_methods(part).items():
+        # DSPy's tracing leaves the class's own method behind in the instance, where it would hide the mixin's.
+        if getattr(value, "__func__", None) is getattr(type(part), name, None):
+            del part.__dict__[name]
     if not isinstance(part, mixin):
         part.__class__ = _swapped_class(mixin, type(part))
 
@@ -323,5 +336,6 @@ _CLOSED_TYPES = (dspy.Predict, dspy.ChainOfThought, dspy.MultiChainComparison)
 def is_closed(root: Any) -> bool:
     """Whether a program can only run the predictors that it has, so that nothing need be watched."""
     return all(
-        getattr(type(part), "_swapped_base", type(part)) in _CLOSED_TYPES for _, part in parts(root)
+        getattr(type(part), "_swapped_base", type(part)) in _CLOSED_TYPES and not _own_methods(part)
+        for _, part in parts(root)
     )

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, TypeVar
 
 import dspy
 
@@ -21,20 +21,22 @@ from dspy_session.history import HistoryView
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
 
+Own = TypeVar("Own", bound="SessionBase")
+
 Conversation = Literal["keep", "fresh"]
 
 
 class Optimizing:
     """The part of a session that is optimised."""
 
-    def optimize(
-        self: SessionBase,  # type: ignore[misc]
+    def optimize(  # type: ignore[misc]
+        self: Own,
         optimizer: Any,
         trainset: Sequence[dspy.Example] | None = None,
         *,
         conversation: Conversation = "keep",
         **compile_kwargs: Any,
-    ) -> SessionBase:
+    ) -> Own:
         """Compile the program with one of DSPy's optimizers.
 
         This session stays as it is: its turns, its weights, its live conversation. Training calls are shown the
@@ -56,8 +58,8 @@ class Optimizing:
         from dspy_session._base import SessionBase, _lineages
 
         one_of("conversation", conversation, get_args(Conversation))
-        if not callable(getattr(optimizer, "compile", None)):
-            raise ConfigurationError(f"an optimizer has a compile method; {optimizer!r} has none")
+        if isinstance(optimizer, type) or not callable(getattr(optimizer, "compile", None)):
+            raise ConfigurationError(f"optimizer must be an instance with a compile method, not {optimizer!r}")
         taken = inspect.signature(optimizer.compile).parameters
         if "student" not in taken:
             raise ConfigurationError(
@@ -81,8 +83,8 @@ class Optimizing:
         compiled._state = self.state.fork() if conversation == "keep" else self.new_state()
         return compiled
 
-    def to_finetune(
-        self: SessionBase,  # type: ignore[misc]
+    def to_finetune(  # type: ignore[misc]
+        self: SessionBase,
         path: str | Path | None = None,
         *,
         adapter: Any = None,

@@ -283,7 +283,9 @@ class Turn:
             keep(inputs, "the input"), keep(outputs, "the output"), keep(extras or {}, "the extra")
         )
         view = HistoryView.of(history_snapshot, input_names=inputs)
-        self._record = TurnRecord(index, exchange, view, **({} if id is None else {"id": id}))
+        self._record = TurnRecord(index, exchange, view)
+        if id is not None:
+            self._record.id = id
         self._notes: _Notes = _OwnNotes(Note(score, feedback))
         self._cache: dict[str, Any] = {}
 
@@ -334,7 +336,7 @@ class Turn:
     @property
     def history_snapshot(self) -> dspy.History:
         """Exactly the history that the call was given."""
-        return self._own("snapshot", lambda: self._record.view.history(self._record))  # type: ignore[no-any-return]
+        return self._own("snapshot", lambda: self._record.view.history(self._record))
 
     @property
     def score(self) -> float | None:
