@@ -897,3 +897,34 @@ def test_a_history_field_by_another_name(lm):
     assert "answer 1" in text_of(lm.requests[2][2])
     assert len(chat) == 2
     assert set(chat.to_examples()[0].inputs().keys()) == {"question", "conversation"}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_tool_calls_of_past_turns_are_shown(native):
+    def script(chat, names):
+        return {"tool_calls": {"tool_calls": [{"name": "search", "args": {"query": f"fact {len(chat)}"}}]}}
+
+    lm = ScriptedLM(script)
+    signature = "question, tools: list[dspy.Tool] -> tool_calls: dspy.ToolCalls"
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_native_function_calling=native)):
+        chat = sessionify(dspy.Predict(signature), exclude_fields={"tools"})
+        for question in QUESTIONS:
+            chat(question=question, tools=[dspy.Tool(search)])
+    past = lm.requests[2][1:-1]
+    assert [message["role"] for message in past] == ["user", "assistant"] * 2
+    assert "fact 2" in text_of(past[1])
+    check_past(past)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_an_agents_steps_in_a_turn_are_written_as_dspy_does(native):
+    bare_lm, lm = model(), model()
+    adapter = dspy.ChatAdapter(use_native_function_calling=native)
+    with dspy.context(lm=bare_lm, adapter=adapter, trace=[]):
+        bare = converse(PROGRAMS["ReActV2"](), bare_lm)
+    with dspy.context(lm=lm, adapter=adapter, trace=[]):
+        seen = converse(sessionify(PROGRAMS["ReActV2"]()), lm)
+    assert len(seen[2]) == 2
+    assert seen[0] == bare[0]
+    for request, expected in zip(seen[2], bare[2], strict=True):
+        check_past(shown_conversation(request, expected))
