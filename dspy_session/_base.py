@@ -22,7 +22,7 @@ from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._calls import Frame, TurnCall
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-from dspy_session._injection import adopt, is_closed, predictors
+from dspy_session._injection import adopt, is_adopted, is_closed, predictors
 from dspy_session._options import (
     Busy,
     CopyMode,
@@ -372,7 +372,7 @@ class SessionBase(Editing, Exporting, Persistence, dspy.Module):  # type: ignore
     @property
     def watches(self) -> bool:
         """Whether predictors that the program makes while it runs must be looked for."""
-        return self._watches
+        return self._watches or not is_adopted(self.module)
 
     def training(self) -> _training.Training | None:
         """Whether the present call is made by an optimizer or by `Evaluate`."""

@@ -252,3 +252,8 @@ def is_closed(root: Any) -> bool:
     return all(
         getattr(type(part), "_swapped_base", type(part)) in _CLOSED_TYPES for _, part in parts(root)
     )
+
+
+def is_adopted(root: Any) -> bool:
+    """Whether a closed program still has the predictor that was prepared, and not one that was put in its place."""
+    return isinstance(getattr(root, "predict", root), SessionPredict)

@@ -928,3 +928,30 @@ def test_an_agents_steps_in_a_turn_are_written_as_dspy_does(native):
     assert seen[0] == bare[0]
     for request, expected in zip(seen[2], bare[2], strict=True):
         check_past(shown_conversation(request, expected))
+
+
+def test_a_predictor_that_was_put_in_the_place_of_another(lm):
+    thinking = sessionify(dspy.ChainOfThought("question -> answer"))
+    plain = sessionify(dspy.Predict("question -> answer"))
+    planner = sessionify(Planner())
+    for chat in (thinking, plain, planner):
+        chat.add_turn({"question": "one"}, {"answer": "a"})
+    thinking.module.predict = dspy.Predict("question -> reasoning, answer")
+    plain.module = dspy.Predict("question -> answer")
+    planner.module.write = dspy.Predict("question, plan -> answer")
+    for chat in (thinking, plain, planner):
+        chat(question="two")
+        chat(question="three")
+    assert [len(request) for request in lm.requests] == [4, 6, 4, 6, 4, 4, 6, 6]
+
+
+def test_a_signature_that_was_changed(lm):
+    chat = sessionify(dspy.Predict("question -> answer"))
+    chat(question="one")
+    chat.module.signature = dspy.Signature("question -> reply", "Be brief.")
+    chat(question="two")
+    chat(question="three")
+    assert "Be brief." in text_of(lm.requests[1][0])
+    assert "answer 1" in text_of(lm.requests[1][2])
+    assert "reply 2" in text_of(lm.requests[2][4])
+    check_past(lm.requests[2][1:-1])
