@@ -26,7 +26,11 @@ from dspy_session._attempts import Attempts, attempts_for, sampling_call
 from dspy_session._calls import Frame, TurnCall, hosted, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
+<<<<<<< HEAD
 from dspy_session._injection import COPY_OF, adopt, is_closed, is_session, parts, predictors
+=======
+from dspy_session._injection import adopt, is_adopted, is_closed, predictors
+>>>>>>> truth
 from dspy_session._options import (
     Busy,
     CopyMode,
@@ -445,7 +449,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
     @property
     def watches(self) -> bool:
         """Whether predictors that the program makes while it runs must be looked for."""
-        return self._watches
+        return self._watches or not is_adopted(self.module)
 
     def training(self) -> _training.Training | None:
         """Whether the present call is made by an optimizer or by `Evaluate`."""

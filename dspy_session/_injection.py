@@ -357,3 +357,8 @@ def is_closed(root: Any) -> bool:
         getattr(type(part), "_swapped_base", type(part)) in _CLOSED_TYPES and not _own_methods(part)
         for _, part in parts(root)
     )
+
+
+def is_adopted(root: Any) -> bool:
+    """Whether a closed program still has the predictor that was prepared, and not one that was put in its place."""
+    return isinstance(getattr(root, "predict", root), SessionPredict)

@@ -20,7 +20,7 @@ import pydantic
 from dspy import History
 
 from dspy_session.errors import HistoryTypeError
-from dspy_session.turns import ALL_FIELDS, Exchange, Message, Projection, TurnRecord, private
+from dspy_session.turns import ALL_FIELDS, Exchange, Message, Projection, TurnRecord, keep
 
 
 class Log:
@@ -226,7 +226,7 @@ def as_message(value: Mapping[str, Any], input_names: frozenset[str], *, copy: b
     names = [name for name in value if name in input_names]
     if not names and len(value) > 1:
         names = [next(iter(value))]
-    return Message(private(value) if copy else value, names)
+    return Message(keep(value, "the history's field") if copy else value, names)
 
 
 def messages_of(history: Any) -> list[Mapping[str, Any]]:
