@@ -217,7 +217,9 @@ def _teach_predict() -> None:
         if isinstance(predictor, SessionPredict):
             return False
         name = given_history(kwargs)
-        return name is not None and "signature" not in kwargs and name not in predictor.signature.input_fields
+        if name is None or "signature" in kwargs:
+            return False
+        return facts(predictor.signature).added or name not in predictor.signature.input_fields
 
     @functools.wraps(plain)
     def forward(self: Any, **kwargs: Any) -> Any:
@@ -279,7 +281,15 @@ def predictors(root: Any) -> list[tuple[str, Any]]:
     return [(path or "self", part) for path, part in parts(root) if isinstance(part, dspy.Predict)]
 
 
+def _own_methods(part: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name in ("forward", "aforward")}
+
+
 def _swap(part: Any, mixin: type) -> None:
+    for name, value in _own_methods(part).items():
+        # DSPy's tracing leaves the class's own method behind in the instance, where it would hide the mixin's.
+        if getattr(value, "__func__", None) is getattr(type(part), name, None):
+            del part.__dict__[name]
     if not isinstance(part, mixin):
         part.__class__ = _swapped_class(mixin, type(part))
 
@@ -326,5 +336,6 @@ _CLOSED_TYPES = (dspy.Predict, dspy.ChainOfThought, dspy.MultiChainComparison)
 def is_closed(root: Any) -> bool:
     """Whether a program can only run the predictors that it has, so that nothing need be watched."""
     return all(
-        getattr(type(part), "_swapped_base", type(part)) in _CLOSED_TYPES for _, part in parts(root)
+        getattr(type(part), "_swapped_base", type(part)) in _CLOSED_TYPES and not _own_methods(part)
+        for _, part in parts(root)
     )

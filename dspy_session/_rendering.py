@@ -292,11 +292,12 @@ def _is_tool_calls(value: Any) -> bool:
 
 
 def _fits(known: Facts, message: Message) -> bool:
-    """Whether a past turn can be shown in the predictor's own fields."""
-    shown = _shown_names(known, message)
-    given = any(message.get(name) is not None for name in message.input_names)
-    answered = any(value is not None and name not in message.input_names for name, value in message.items())
-    return (not given or bool(shown & known.inputs)) and (not answered or bool(shown & known.outputs))
+    """Whether a past turn can be shown in the predictor's own fields, each on the side on which it was."""
+    given = {name for name in message.input_names if message.get(name) is not None}
+    answered = {name for name, value in message.items() if value is not None} - given
+    if given & known.outputs:
+        return False
+    return (not given or bool(given & known.inputs)) and (not answered or bool(answered & known.outputs))
 
 
 def _divided(known: Facts, past: Iterable[Message]) -> tuple[list[Message], list[Message]]:
@@ -330,10 +331,10 @@ def _plain_messages(messages: Sequence[Message]) -> list[Chat]:
         asked = {k: v for k, v in message.items() if k in message.input_names and v is not None}
         answer = {k: v for k, v in message.items() if k not in message.input_names and v is not None}
         for role, values in (("user", asked), ("assistant", answer)):
-            if values:
-                content = str(next(iter(values.values()))) if len(values) == 1 else _text(values)
+            content = str(next(iter(values.values()))) if len(values) == 1 else _text(values)
+            if values and content:
                 chats.append({"role": role, "content": content})
-    return chats
+    return _expanded(chats)
 
 
 def _lead(begun: Sequence[Mapping[str, Any]]) -> str:
@@ -412,6 +413,8 @@ def rendering(adapter: Adapter | None) -> Any:
         adapter = _default
     if isinstance(adapter, SessionRendering) or not isinstance(adapter, Adapter):
         return adapter
+    if type(adapter).__hash__ is None:
+        return _restore(type(adapter), adapter.__dict__)
     twin = _adapters.get(adapter)
     # Settings that were changed on the original since must take effect.
     if twin is None or any(twin.__dict__.get(k) is not v for k, v in adapter.__dict__.items()):

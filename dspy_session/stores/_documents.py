@@ -29,6 +29,7 @@ from ..errors import (
 from .base import MAX_KEY_BYTES, Document
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_MAX_COUNT = 2**53  # what every backend can count to: Redis' scripts calculate in double precision
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -101,8 +102,8 @@ def check_key(value: object, what: str) -> str:
 
 def check_count(value: int | None, what: str) -> int | None:
     """`value`, if it is a number of turns or None."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ConfigurationError(f"{what} must be a whole number from 0, not {value!r}")
+    if value is not None and (type(value) is not int or not 0 <= value <= _MAX_COUNT):
+        raise ConfigurationError(f"{what} must be a whole number from 0 to 2**53, not {value!r}")
     return value
 
 

@@ -23,8 +23,10 @@ def open_store(url: str) -> Store:
     it cannot be opened.
     """
     if not isinstance(url, str) or "://" not in url:
+        # What is nearly an address may hold a password.
+        given = "what was given" if "@" in str(url) else repr(url)
         raise ConfigurationError(
-            f"{url!r} is no address of a store: memory://, sqlite:///path, postgresql://…, redis://…"
+            f"{given} is no address of a store: memory://, sqlite:///path, postgresql://…, redis://…"
         )
     scheme = url.partition("://")[0].lower()
     if scheme == "memory":

@@ -6,9 +6,10 @@ import secrets
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
+from ..errors import ConversationNotFoundError
 from . import _documents as documents
 from ._documents import Commit, NoteText
 from ._lines import HOUR, POSITION, Found, Position, Run, line, standing_notes, sweep, turn_rows
@@ -53,9 +54,18 @@ class RelationalStore(RowStore):
         return Position(*rows[0])
 
     def _family_position(self, run: Run, scope: str, key: str) -> Position:
-        """A position whose family stays as it is until the end of the transaction."""
-        self._lock_family(run, self._position(run, scope, key).family)
-        return self._position(run, scope, key, lock=True)
+        """A position whose family stays as it is until the end of the transaction.
+
+        The family is locked before any row: everything that takes both has to do so in this order.
+        """
+        family = self._position(run, scope, key).family
+        while True:
+            self._lock_family(run, family)
+            found = self._position(run, scope, key, lock=True)
+            if found.family == family:
+                return found
+            # Erased and begun anew in between.
+            family = found.family
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -268,10 +278,11 @@ class RelationalStore(RowStore):
 
     def _erase(self, scope: str, key: str, forks: str | None) -> tuple[str, ...]:
         with self._writing() as run:
-            return self._erase_within(run, scope, key, forks)
+            return self._erase_from(run, self._family_position(run, scope, key), scope, key, forks)
 
-    def _erase_within(self, run: Run, scope: str, key: str, forks: str | None) -> tuple[str, ...]:
-        root = self._family_position(run, scope, key)
+    def _erase_from(
+        self, run: Run, root: Position, scope: str, key: str, forks: str | None
+    ) -> tuple[str, ...]:
         gone = {root.id: key}
         children = self._forks_of(run, root.id)
         if children and forks is None:
@@ -301,14 +312,10 @@ class RelationalStore(RowStore):
             )
         gone: list[str] = []
         for key in [self._key(row[0]) for row in rows]:
-            with self._writing() as run:
-                still = run(
-                    "SELECT 1 FROM conversation WHERE scope = ? AND key = ? AND updated < ?"
-                    + self._for_update,
-                    *(self._raw(scope), self._raw(key), before),
-                )
-                if still:
-                    gone += self._erase_within(run, scope, key, "keep")
+            with suppress(ConversationNotFoundError), self._writing() as run:
+                root = self._family_position(run, scope, key)
+                if run("SELECT 1 FROM conversation WHERE id = ? AND updated < ?", root.id, before):
+                    gone += self._erase_from(run, root, scope, key, "keep")
         with self._writing() as run:
             run(
                 "DELETE FROM lease WHERE scope = ? AND expires < ?"
@@ -320,17 +327,17 @@ class RelationalStore(RowStore):
 
     def _prune(self, scope: str, key: str | None, keep: int) -> int:
         if key is not None:
-            keys = [key]
-        else:
-            with self._reading() as run:
-                rows = run("SELECT key FROM conversation WHERE scope = ?", self._raw(scope))
-            keys = [self._key(row[0]) for row in rows]
-        return sum(self._prune_one(scope, name, keep, missing_ok=key is None) for name in keys)
+            return self._prune_one(scope, key, keep)
+        with self._reading() as run:
+            rows = run("SELECT key FROM conversation WHERE scope = ?", self._raw(scope))
+        dropped = 0
+        for name in [self._key(row[0]) for row in rows]:
+            with suppress(ConversationNotFoundError):
+                dropped += self._prune_one(scope, name, keep)
+        return dropped
 
-    def _prune_one(self, scope: str, key: str, keep: int, *, missing_ok: bool) -> int:
+    def _prune_one(self, scope: str, key: str, keep: int) -> int:
         with self._writing() as run:
-            if missing_ok and not run(POSITION, self._raw(scope), self._raw(key)):
-                return 0
             p = self._family_position(run, scope, key)
             first = max(p.first, p.total - keep)
             run("UPDATE conversation SET first = ? WHERE id = ?", first, p.id)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..errors import ConfigurationError, LeaseError, StoreError
+from ..errors import ConfigurationError, DspySessionError, LeaseError
 
 __all__ = ["Lease", "LeaseKeeper"]
 
@@ -121,7 +121,7 @@ class LeaseKeeper:
             self._changed.notify()
         try:
             self._drop(lease.scope, lease.key, lease.token)
-        except StoreError:
+        except DspySessionError:
             # The block's own result or error matters more, and the lease expires by itself.
             return
 
@@ -149,7 +149,7 @@ class LeaseKeeper:
     def _keep_alive(self, lease: Lease) -> None:
         try:
             held = self._renew(lease.scope, lease.key, lease.token, lease.ttl)
-        except StoreError:
+        except DspySessionError:
             # Unreachable for now: the next attempt may come before the lease expires.
             held = True
         with self._changed:

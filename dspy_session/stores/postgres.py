@@ -70,7 +70,7 @@ class PostgresStore(RelationalStore):
     _for_update = " FOR UPDATE"
 
     def __init__(
-        self, url: str, *, schema: str = "dspy_session", pool_size: int = 10, timeout: float = 10.0
+        self, url: str, *, schema: str = "dspy_session", pool_size: int = 10, timeout: float = 30.0
     ) -> None:
         super().__init__()
         parts = urlsplit(url)

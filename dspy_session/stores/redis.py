@@ -75,6 +75,7 @@ class RedisStore(RowStore):
         self._place = f"Redis at {parts.hostname or parts.path}:{parts.port or 6379}"
         self._timeout = timeout
         self._families: dict[str, str] = {}
+        self._scripts: dict[str, Any] = {}
         self._pipeline_of_one = False
         with self._errors():
             self._client = self._connect()
@@ -148,7 +149,9 @@ class RedisStore(RowStore):
 
     def _run(self, name: str, family: str, *values: Any) -> list[Any]:
         with self._errors():
-            script = self._client.register_script(_script(name))
+            script = self._scripts.get(name)
+            if script is None:
+                script = self._scripts[name] = self._client.register_script(_script(name))
             return list(script(keys=[f"{self.prefix}:{{{family}}}:"], args=values))
 
     def _ask(self, name: str, scope: str, key: str, *values: Any, again: bool = False) -> list[Any]:

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -165,8 +165,7 @@ class SQLiteStore(RelationalStore):
             self._forget_connections()
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        self._own_process()
+    def _transaction(self, begin: str, lock: AbstractContextManager[Any]) -> Iterator[Run]:
         # list.pop and list.append are atomic, so threads need no lock to share the idle connections.
         try:
             connection = self._idle.pop()
@@ -174,7 +173,10 @@ class SQLiteStore(RelationalStore):
             with self._errors():
                 connection = self._connect()
         try:
-            yield connection
+            with lock:
+                connection.execute(begin)
+                yield _runner(connection)
+                connection.execute("COMMIT")
         except BaseException as error:
             # Closing rolls back too, should the connection not even be fit for that.
             if _rolled_back(connection):
@@ -187,20 +189,14 @@ class SQLiteStore(RelationalStore):
         else:
             self._idle.append(connection)
 
-    @contextmanager
-    def _reading(self) -> Iterator[Run]:
-        with self._connection() as connection:
-            connection.execute("BEGIN")
-            yield _runner(connection)
-            connection.execute("COMMIT")
-
-    @contextmanager
-    def _writing(self) -> Iterator[Run]:
+    def _reading(self) -> AbstractContextManager[Run]:
         self._own_process()
-        with self._one_writer, self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield _runner(connection)
-            connection.execute("COMMIT")
+        return self._transaction("BEGIN", nullcontext())
+
+    def _writing(self) -> AbstractContextManager[Run]:
+        self._own_process()
+        # Threads queue at this lock, in turn, rather than at the file, where the luckiest wins.
+        return self._transaction("BEGIN IMMEDIATE", self._one_writer)
 
     def close(self) -> None:
         super().close()
@@ -212,7 +208,7 @@ class SQLiteStore(RelationalStore):
 
     def _erase(self, scope: str, key: str, forks: str | None) -> tuple[str, ...]:
         gone = super()._erase(scope, key, forks)
-        with self._connection() as connection:
+        with self._errors(), closing(self._connect()) as connection:
             # The write-ahead log still has the pages as they were: write them over.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone

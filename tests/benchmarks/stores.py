@@ -21,6 +21,7 @@ import time
 import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +58,20 @@ def seed(store: Store, key: str, size: int) -> str:
 
 def compare(store: Store, insert: Callable[[int, int, str], Any]) -> dict[int, tuple[float, float]]:
     """Median seconds of an append and of a plain insert, by the conversation's length."""
-    result = {}
-    for size in SIZES:
-        appends, inserts = [], []
-        for number in range(CONVERSATIONS):
-            key, conversation = f"{size}-{number}", size * 100 + number
-            revision = seed(store, key, size)
-            for index in range(APPENDS):
-                document = turn()
-                seconds, revision = timed(
-                    lambda k=key, d=document, r=revision: store.append(k, [d], expected=r)
-                )
-                appends.append(seconds)
-                document = turn()
-                seconds, _ = timed(lambda c=conversation, i=index, d=document: insert(c, i, text_of(d)))
-                inserts.append(seconds)
-        result[size] = statistics.median(appends), statistics.median(inserts)
-    return result
+    places = [(size, number) for number in range(CONVERSATIONS) for size in SIZES]
+    revisions = {place: seed(store, str(place), place[0]) for place in places}
+    appends: dict[int, list[float]] = {size: [] for size in SIZES}
+    inserts: dict[int, list[float]] = {size: [] for size in SIZES}
+    # All lengths take turns, so that a slow moment of the machine falls on all of them.
+    for index, place in ((index, place) for index in range(APPENDS) for place in places):
+        size, number = place
+        document, other, revision = turn(), turn(), revisions[place]
+        seconds, revisions[place] = timed(partial(store.append, str(place), [document], expected=revision))
+        appends[size].append(seconds)
+        conversation = size * 100 + number
+        seconds, _ = timed(lambda c=conversation, i=index, d=other: insert(c, i, text_of(d)))
+        inserts[size].append(seconds)
+    return {size: (statistics.median(appends[size]), statistics.median(inserts[size])) for size in SIZES}
 
 
 def report(name: str, result: dict[int, tuple[float, float]]) -> None:

@@ -12,7 +12,7 @@ import dspy
 from dspy_session import Session
 from dspy_session.testing.lm import ScriptedLM, text_of
 
-# One question gives the answer away: some optimizers learn from the difference between good and bad runs alone.
+# One question gives the answer away: some optimizers need runs that differ.
 COLOURS = ["red", "kiwi", "green", "blue", "black", "white"]
 
 

@@ -39,7 +39,10 @@ def test_an_exception_leaves_everything_as_it_was(lm, lock, policy, use_async):
         return asyncio.run(chat.acall(**inputs)) if use_async else chat(**inputs)
 
     chat = sessionify(
-        Failing(), lock=lock, history_policy=policy, initial_history=dspy.History(messages=[{"question": "s"}])
+        Failing(),
+        lock=lock,
+        history_policy=policy,
+        initial_history=dspy.History(messages=[{"question": "s"}]),
     )
     ask(question="one")
     before = chat.save_state()

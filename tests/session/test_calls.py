@@ -288,7 +288,7 @@ def test_positional_arguments(lm):
 
 def test_the_way_a_predictor_refuses_positional_arguments(lm):
     chat = sessionify(dspy.Predict("question -> answer"))
-    with pytest.raises(ValueError, match="[Pp]ositional"):
+    with pytest.raises(ValueError, match=r"[Pp]ositional"):
         chat("one")
     assert len(chat) == 0
 
@@ -395,3 +395,54 @@ def test_json_fallback_of_the_chat_adapter_keeps_the_conversation():
     fallback = lm.requests[2]
     assert [m["role"] for m in fallback] == ["system", "user", "assistant", "user"]
     assert '"answer": "first"' in text_of(fallback[2])
+
+
+def test_what_a_predictor_takes_beside_inputs_is_no_input(lm):
+    chat = sessionify(dspy.Predict("question -> answer"))
+    chat(question="one", config={"temperature": 0.5}, demos=[{"question": "d", "answer": "e"}], lm=lm)
+    assert chat.turns[0].inputs == {"question": "one"}
+    assert text_of(lm.requests[0][2]).find("e") >= 0
+
+
+def test_batch_answers_each_by_itself(lm):
+    chat = sessionify(dspy.Predict("question -> answer"))
+    chat(question="live")
+    asked = [dspy.Example(question=str(n)).with_inputs("question") for n in range(3)]
+    assert len(chat.batch(asked, num_threads=2, disable_progress_bar=True)) == 3
+    assert len(chat) == 1
+    assert [len(request) for request in lm.requests] == [2] * 4
+
+
+def test_streams_are_turns(lm):
+    async def main():
+        chat = sessionify(dspy.Predict("question -> answer"))
+        program = dspy.streamify(chat)
+        for question in ("one", "two"):
+            async for _ in program(question=question):
+                pass
+        return chat
+
+    chat = asyncio.run(main())
+    assert exact_chain(chat)
+    assert len(chat) == 2
+
+
+def test_copies_go_their_own_ways(lm):
+    import copy
+
+    import cloudpickle
+
+    chat = sessionify(dspy.ChainOfThought("question -> answer"), lock="thread")
+    chat(question="one")
+    twins = [
+        copy.copy(chat),
+        copy.deepcopy(chat),
+        chat.deepcopy(),
+        cloudpickle.loads(cloudpickle.dumps(chat)),
+    ]
+    for twin in twins:
+        before = len(lm.requests)
+        twin(question="two")
+        assert len(lm.requests[before]) == 4
+        assert len(twin) == 2
+    assert len(chat) == 1

@@ -212,13 +212,48 @@ def test_preview_asks_nobody(chat, lm):
 def test_preview_of_a_composed_program_and_of_other_adapters(lm):
     chat = sessionify(Planner(), lock="thread")
     chat(question="one")
-    for adapter in (dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter(), dspy.TwoStepAdapter(ScriptedLM())):
+    for adapter in (
+        dspy.ChatAdapter(),
+        dspy.JSONAdapter(),
+        dspy.XMLAdapter(),
+        dspy.TwoStepAdapter(ScriptedLM()),
+    ):
         with dspy.context(adapter=adapter):
             messages = chat.preview(question="two")
             assert "one" in text_of(messages[1])
     assert len(lm.requests) == 2
     with dspy.context(lm=None):
         assert chat.preview(question="two")
+
+
+def test_preview_of_an_async_program_and_of_one_with_threads(lm):
+    class OnlyAsync(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = dspy.Predict("question -> answer")
+
+        async def aforward(self, question):
+            return await self.inner.acall(question=question)
+
+    class Fan(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = dspy.Predict("question -> answer")
+
+        def forward(self, question):
+            return dspy.Parallel(num_threads=2, disable_progress_bar=True)(
+                [(self.inner, {"question": question}) for _ in range(2)]
+            )
+
+    async def inside_a_loop():
+        return chat.preview(question="two")
+
+    for program in (OnlyAsync(), Fan()):
+        chat = sessionify(program)
+        chat.add_turn({"question": "one"}, {"answer": "a"})
+        assert len(chat.preview(question="two")) == 4
+        assert len(asyncio.run(inside_a_loop())) == 4
+    assert lm.requests == []
 
 
 def test_preview_without_a_predictor():

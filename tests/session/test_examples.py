@@ -109,7 +109,7 @@ def test_extras_are_exported_on_request():
 
 
 def test_what_is_kept_and_what_is_sent_again():
-    with dspy.context(lm=model(), adapter=None) :
+    with dspy.context(lm=model(), adapter=None):
         lm = dspy.settings.lm
         chat = sessionify(dspy.ReAct("question -> answer", tools=[search]))
         chat(question="one")
@@ -183,7 +183,11 @@ def conversation(example):
     return example["dspy_session_conversation"]
 
 
-@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), ratio=st.floats(0.1, 0.9), seed=st.integers(0, 99))
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8),
+    ratio=st.floats(0.1, 0.9),
+    seed=st.integers(0, 99),
+)
 def test_splits_share_no_conversation(sizes, ratio, seed):
     examples = conversations(sizes)
     first, second = split_examples(examples, ratio=ratio, seed=seed)

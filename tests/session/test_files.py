@@ -145,9 +145,19 @@ VERSION_2 = {
     "history_input_fields": None,
     "history_policy": "override",
     "turns": [
-        {"index": 0, "inputs": {"question": "one", "context": "c"}, "outputs": {"answer": "a"}, "score": None},
+        {
+            "index": 0,
+            "inputs": {"question": "one", "context": "c"},
+            "outputs": {"answer": "a"},
+            "score": None,
+        },
         {"index": 1, "inputs": {"question": "two", "context": "c"}, "outputs": {"answer": "b"}, "score": 0.5},
-        {"index": 2, "inputs": {"question": "three", "context": "c"}, "outputs": {"answer": "c"}, "score": None},
+        {
+            "index": 2,
+            "inputs": {"question": "three", "context": "c"},
+            "outputs": {"answer": "c"},
+            "score": None,
+        },
     ],
     "initial_history": {"messages": [{"question": "seed", "answer": "told"}]},
 }
@@ -594,7 +604,7 @@ def test_a_newer_file_is_refused(version, path):
     path.write_text(json.dumps({"version": version, "turns": []}))
     with pytest.raises(UnsupportedVersionError, match=f"(?s){version}.*newer"):
         Session.load_from(path, qa())
-    with pytest.raises(ValueError, match="[Uu]nsupported"):
+    with pytest.raises(ValueError, match=r"[Uu]nsupported"):
         SessionState.from_dict({"version": version, "turns": []})
 
 

@@ -35,7 +35,9 @@ def messages(turn):
     return turn.history_snapshot.messages
 
 
-@pytest.mark.parametrize("options", [{}, {"max_turns": 2}, {"max_stored_turns": 2}, {"exclude_fields": {"answer"}}])
+@pytest.mark.parametrize(
+    "options", [{}, {"max_turns": 2}, {"max_stored_turns": 2}, {"exclude_fields": {"answer"}}]
+)
 @pytest.mark.parametrize("spoil", [False, True])
 def test_snapshot_is_what_the_program_was_given(lm, options, spoil):
     chat = sessionify(Watching(spoil), **options)

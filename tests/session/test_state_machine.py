@@ -11,16 +11,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from dspy_session import Session, sessionify, windows
+from dspy_session import Session, sessionify
 from dspy_session.testing.lm import ScriptedLM
 
-NOTHING = object()
 TEXT = st.text(alphabet="abcé\n\"'{}[]#☃", max_size=6)
 VALUE = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXT | st.floats(allow_nan=False) | st.binary(max_size=3),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2) | st.tuples(inner),
     max_leaves=4,
 )
+
+POLICIES = ["override", "use_if_provided", "replace_session"]
 
 
 def program():
@@ -98,7 +99,7 @@ class Conversations(RuleBasedStateMachine):
             program(),
             initial_history=dspy.History(messages=copy.deepcopy(seed)) if seeds else None,
             max_stored_turns=most,
-            window=windows.turns(window) if window else None,
+            max_turns=window,
         )
         return self._keep(session, Model(seed, most, window))
 
@@ -116,6 +117,26 @@ class Conversations(RuleBasedStateMachine):
         turn = session.add_turn({"question": question}, {"answer": answer})
         model.add(question, answer)
         self.held.append((turn, model.turns[-1]))
+
+    @rule(at=sessions, question=TEXT, given=st.lists(TEXT, max_size=2), policy=st.sampled_from(POLICIES))
+    def ask_with_a_history(self, at, question, given, policy):
+        session, model = self.pairs[at]
+        history = [{"question": text, "answer": "told"} for text in given]
+        session.history_policy = policy
+        with dspy.context(lm=self.lm, adapter=None):
+            answer = session(question=question, history=dspy.History(messages=copy.deepcopy(history))).answer
+        if policy == "use_if_provided":
+            model.add(question, answer)
+            model.turns[-1].snapshot = history
+            self.held.append((session.turns[-1], model.turns[-1]))
+        elif policy == "replace_session":
+            model.seed, model.turns, model.next_index = history, [], 0
+            model.add(question, answer)
+
+    @rule(at=sessions, window=st.none() | st.integers(1, 3))
+    def look_through_another_window(self, at, window):
+        session, model = self.pairs[at]
+        session.max_turns = model.window = window
 
     @rule(at=sessions, which=st.integers(-5, 5), answer=VALUE)
     def edit(self, at, which, answer):
@@ -159,7 +180,7 @@ class Conversations(RuleBasedStateMachine):
         session, model = self.pairs[at]
         path = Path(self.folder.name) / "conversation.json"
         session.save(path)
-        loaded = Session.load_from(path, program(), window=session.window)
+        loaded = Session.load_from(path, program())
         assert loaded.save_state() == session.save_state()
         return self._keep(loaded, model.fork())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 from typing import Any, Optional
 
 import dspy
@@ -184,7 +185,7 @@ def test_changed_signature_shows_old_turns_by_what_they_have(lm):
     chat = sessionify(dspy.Predict("question -> answer"))
     chat(question="one")
     chat.update_module(dspy.ChainOfThought("question -> answer, confidence: float"))
-    with dspy.context(lm=ScriptedLM([{"reasoning": "r", "answer": "a", "confidence": 0.5}])) :
+    with dspy.context(lm=ScriptedLM([{"reasoning": "r", "answer": "a", "confidence": 0.5}])):
         lm = dspy.settings.lm
         chat(question="two")
     check_past(lm.requests[0][1:-1])
@@ -351,7 +352,9 @@ class Dynamic(dspy.Module):
     async def aforward(self, question):
         made = (await dspy.Predict("question -> made").acall(question=question)).made
         with dspy.context(adapter=dspy.JSONAdapter()):
-            listed = await dspy.ChainOfThought("question, made -> thought").acall(question=question, made=made)
+            listed = await dspy.ChainOfThought("question, made -> thought").acall(
+                question=question, made=made
+            )
             await self.stored.acall(signature=dspy.Signature("question -> other"), question=question)
         await self.stored.acall(question=question, signature="question -> another")
         return dspy.Prediction(answer=f"all of {listed.thought}")
@@ -688,8 +691,6 @@ def test_an_adapters_own_demos_are_asked_for_demos(lm):
     assert lm.requests[1][1]["content"] == "DEMO Capital of France?"
 
 
-
-
 # ── the template adapter ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -780,3 +781,119 @@ def test_past_values_that_the_field_can_no_longer_hold_do_not_end_the_conversati
     chat(question="two")
     assert "[1, 2]" in text_of(lm.requests[0][1])
     check_past(lm.requests[0][1:-1])
+
+
+# ── values that are no text ──────────────────────────────────────────────────────────────────────────────────
+
+PICTURE = dspy.Image("https://example.org/a.png")
+
+
+class Describes(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.look = dspy.Predict("picture: dspy.Image, question -> text")
+
+    def forward(self, picture, question):
+        return self.look(picture=picture, question=question).text
+
+
+def pictures(message):
+    parts = message["content"] if isinstance(message["content"], list) else []
+    return sum(part.get("type") == "image_url" for part in parts)
+
+
+@pytest.mark.parametrize("adapter", [*ADAPTERS, "TwoStep", "Fixed"])
+@pytest.mark.parametrize("name", ["own", "foreign"])
+def test_images_stay_images(adapter, name, lm):
+    class Fixed(dspy.ChatAdapter):
+        def format(self, signature, demos, inputs):
+            asked = ", ".join(f"`[[ ## {field} ## ]]`" for field in signature.output_fields)
+            return [
+                {"role": "system", "content": "fixed"},
+                {"role": "user", "content": f"{inputs['question']} Respond with {asked}"},
+            ]
+
+    if adapter == "Fixed" and name == "own":
+        pytest.skip("such an adapter shows its own turns or does not: that is its business")
+    made = {"TwoStep": lambda: dspy.TwoStepAdapter(model()), "Fixed": Fixed, **ADAPTERS}[adapter]()
+    program = Describes() if name == "foreign" else dspy.Predict("picture: dspy.Image, question -> text")
+    with dspy.context(adapter=made):
+        chat = sessionify(program)
+        for question in QUESTIONS:
+            chat(picture=PICTURE, question=question)
+    past = lm.requests[2][1:-1]
+    assert [pictures(message) for message in past] == [1, 0, 1, 0]
+    assert "CUSTOM-TYPE" not in str(past)
+    check_past(past)
+
+
+def test_what_the_user_said_is_never_put_into_the_models_mouth(lm):
+    class Reversed(dspy.Module):
+        """Has a predictor whose output is called like the program's input, and the other way round."""
+
+        def __init__(self):
+            super().__init__()
+            self.guess = dspy.Predict("answer -> question")
+
+        def forward(self, question):
+            return dspy.Prediction(answer=self.guess(answer=question).question)
+
+    chat = sessionify(Reversed())
+    chat(question="said by the user")
+    chat(question="again")
+    _, user, assistant, _ = lm.requests[1]
+    assert "said by the user" in text_of(user)
+    assert "said by the user" not in text_of(assistant)
+    assert "question 1" in text_of(assistant)
+
+
+def test_an_adapter_that_is_a_dataclass(lm):
+    @dataclasses.dataclass
+    class Configured(dspy.ChatAdapter):
+        style: str = "brief"
+
+        def __post_init__(self):
+            super().__init__()
+
+    with dspy.context(adapter=Configured()):
+        chat = sessionify(dspy.Predict("question -> answer"))
+        chat(question="one")
+        chat(question="two")
+    assert len(lm.requests[1]) == 4
+
+
+@pytest.mark.parametrize("adapter", [*ADAPTERS, "TwoStep"])
+@pytest.mark.parametrize(
+    "signature", ["question -> answer", "question -> reasoning, answer", "question -> plan"]
+)
+def test_odd_messages_of_a_history(adapter, signature, lm):
+    odd = dspy.History(
+        messages=[
+            {},
+            {"question": None},
+            {"unknown": "only"},
+            {"question": None, "answer": None},
+            {"question": "", "answer": ""},
+            {"answer": "unasked"},
+            {"question": "asked", "answer": 3},
+        ]
+    )
+    made = dspy.TwoStepAdapter(model()) if adapter == "TwoStep" else ADAPTERS[adapter]()
+    with dspy.context(adapter=made):
+        sessionify(dspy.Predict(signature), initial_history=odd)(question="now")
+    past = lm.requests[0][1:-1]
+    check_past(past)
+    assert "unasked" in str(past)
+    assert "only" in str(past)
+
+
+def test_a_history_field_by_another_name(lm):
+    chat = sessionify(dspy.Predict("question -> answer"), history_field="conversation")
+    chat(question="one")
+    given = dspy.History(messages=[{"question": "seven", "answer": "eight"}])
+    chat(question="two", conversation=given)
+    chat(question="three")
+    assert "eight" in text_of(lm.requests[1][2])
+    assert "answer 1" in text_of(lm.requests[2][2])
+    assert len(chat) == 2
+    assert set(chat.to_examples()[0].inputs().keys()) == {"question", "conversation"}

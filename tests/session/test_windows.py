@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import dspy
 import pytest
 from hypothesis import given
@@ -64,14 +66,18 @@ def test_blocks_move_rarely_and_never_exceed(lm):
     lengths = [len(history) for history in shown]
     assert max(lengths) == 6
     assert min(lengths[6:]) == 2
-    cuts = sum(after[: len(before)] != before for before, after in zip(shown, shown[1:], strict=False))
+    cuts = sum(after[: len(before)] != before for before, after in pairwise(shown))
     assert cuts == 7
     # The newest is always there.
     assert all(history[-1] == f"q{number}" for number, history in enumerate(shown[1:]))
 
 
 @given(
-    low=st.integers(1, 6), more=st.integers(1, 6), head=st.integers(0, 4), turns=st.integers(0, 40), keep=st.booleans()
+    low=st.integers(1, 6),
+    more=st.integers(1, 6),
+    head=st.integers(0, 4),
+    turns=st.integers(0, 40),
+    keep=st.booleans(),
 )
 def test_blocks_as_a_function(low, more, head, turns, keep):
     from dspy_session.history import HistoryView, Position
@@ -154,7 +160,9 @@ def test_every_window_checks_its_parameters(make):
         make()
 
 
-@pytest.mark.parametrize(("name", "value"), [("max_turns", 0), ("lock", "x"), ("window", 3), ("history_field", "")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_turns", 0), ("lock", "x"), ("window", 3), ("history_field", "")]
+)
 def test_changing_an_option_is_checked_too(lm, name, value):
     chat = talk(lm, 1)
     with pytest.raises(ConfigurationError):

@@ -164,6 +164,12 @@ def test_addresses_that_are_none(url: str, tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_mistyped_address_does_not_show_its_password() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_store("postgresql:/user:hidden-7391@host/db")
+    assert "7391" not in str(caught.value)
+
+
 def test_a_relative_and_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     open_store("sqlite:///chat.db").close()
