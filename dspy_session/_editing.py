@@ -10,7 +10,9 @@ import dspy
 
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import Position
-from dspy_session.memory import NodeTable, add_to_nodes
+from dspy_session._open_nodes import add_to_nodes
+from dspy_session._options import stored_turns
+from dspy_session.memory import NodeTable
 from dspy_session.state import Branch, SessionState
 from dspy_session.turns import Exchange, Note, Turn, TurnRecord, keep
 
@@ -54,7 +56,7 @@ class Editing:
             record = TurnRecord(state.next_index(), exchange, view, created=time.time())
             if self.node_table is not None:
                 record.nodes = add_to_nodes(self.node_table, self, state, exchange)
-            state.append(record, self.options.max_stored_turns)
+            state.append(record, stored_turns(self.options, state))
         return Turn.of(record, state)
 
     def edit_turn(  # type: ignore[misc]
@@ -93,6 +95,8 @@ class Editing:
             )  # fmt: skip
             records = [new if record is old else record for record in state.position.records()]
             state.move(Position.of(records))
+            # What was said of the turn before is no longer true.
+            state.summaries = [summary for summary in state.summaries if summary.covers <= new.index]
         return Turn.of(new, state)
 
     def pop_turn(self: SessionBase) -> Turn | None:  # type: ignore[misc]
@@ -151,6 +155,8 @@ class Editing:
             state = self.state.fork()
             state.branches = []
             state.move(branch.position)
+            if branch.nodes:
+                state.node_states = {path: node.fork() for path, node in branch.nodes.items()}
             for turn_id, note in branch.notes.items():
                 state.set_note(turn_id, note)
             forks.append(self._fork_with(state))
@@ -192,6 +198,7 @@ class Editing:
 def replaced(state: SessionState, old: TurnRecord) -> None:
     """Keep an answer that is about to be replaced as a branch, and go back to before it."""
     note = state.note(old.id)
-    state.branches.append(Branch(state.position, {} if note == Note() else {old.id: note}))
+    nodes = {path: node.fork() for path, node in state.node_states.items()}
+    state.branches.append(Branch(state.position, {} if note == Note() else {old.id: note}, nodes))
     state.undo(1)
 

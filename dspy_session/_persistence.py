@@ -12,6 +12,7 @@ import dspy
 from dspy_session import _chat
 from dspy_session._options import Options
 from dspy_session._state_codec import decode_state, encode_state
+from dspy_session._injection import node_annotations
 from dspy_session._training import compiling
 from dspy_session.codec.files import read_json, write_json
 from dspy_session.codec.upgrades import checked
@@ -169,6 +170,7 @@ class Persistence:
             data,
             types=types,
             annotations=self.program.annotations,
+            node_annotations=node_annotations(self.module),
             input_names=self.program.known_inputs(),
             projection=self.options.projection,
             rebuild=self.windowed,

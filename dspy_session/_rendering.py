@@ -198,8 +198,8 @@ class SessionRendering:
     def _turn(self, known: Facts, message: Message) -> list[Chat]:
         if not _fits(known, message):
             return self._foreign_turn(message)
-        if any(_is_tool_calls(value) for value in message.values()):
-            # Native tool calls become several messages; only DSPy's own code knows how.
+        if any(map(_has_tool_results, message.values())):
+            # Tool calls with their results become several messages; only DSPy's own code knows how.
             history = {"history": History.model_construct(messages=[message])}
             signature = showing(known.bare, _shown_names(known, message))
             return Adapter.format_conversation_history(self, signature, "history", history)  # type: ignore[no-any-return]
@@ -287,8 +287,10 @@ def _shown_names(known: Facts, message: Mapping[str, Any]) -> frozenset[str]:
     )
 
 
-def _is_tool_calls(value: Any) -> bool:
-    return isinstance(value, dspy.ToolCalls) or (isinstance(value, dict) and "tool_calls" in value)
+def _has_tool_results(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "tool_calls" in value and value.get("tool_call_results") is not None
+    return isinstance(value, dspy.ToolCalls) and getattr(value, "tool_call_results", None) is not None
 
 
 def _fits(known: Facts, message: Message) -> bool:

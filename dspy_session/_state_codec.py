@@ -17,7 +17,7 @@ from dspy_session.codec.upgrades import checked
 from dspy_session.codec.values import Decoder, Encoder
 from dspy_session.codec.wire import VERSION
 from dspy_session.errors import FormatError
-from dspy_session.history import HistoryView, Log, Position
+from dspy_session.history import HistoryView, Log, Position, Summary
 from dspy_session.state import Branch, Episode, NodeMark, SessionState
 from dspy_session.turns import ALL_FIELDS, Call, Exchange, Message, Note, Projection, TurnRecord, Usage
 
@@ -181,6 +181,16 @@ def _own_part(records: Sequence[TurnRecord], shared: set[str]) -> Sequence[TurnR
     return records[first:]
 
 
+def summaries_wire(state: SessionState) -> list[dict[str, Any]]:
+    """A state's summaries as JSON data."""
+    return [{"text": s.text, "covers": s.covers, "made": s.made} for s in state.summaries]
+
+
+def summaries_of(wires: Iterable[Mapping[str, Any]]) -> list[Summary]:
+    """The summaries of JSON data."""
+    return [Summary(str(wire["text"]), int(wire["covers"]), int(wire["made"])) for wire in wires]
+
+
 def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: str = "") -> dict[str, Any]:
     """A state as JSON data.
 
@@ -212,6 +222,11 @@ def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: 
                 [writer.turn(r, branch.notes.get(r.id, Note())) for r in _own_part(own, shared)]
                 for branch, own in branches
             ]
+            nodes = [_branch_nodes(state, branch, writer) for branch, _ in branches]
+            if any(nodes):
+                wire["branch_nodes"] = nodes
+        if state.summaries:
+            wire["summaries"] = summaries_wire(state)
         if state.pending:
             wire["pending"] = [
                 {"turn": episode.turn_id, "turns": [writer.turn(r, Note()) for r in episode.records]}
@@ -374,6 +389,7 @@ def decode_state(
     *,
     types: Iterable[type] = (),
     annotations: Mapping[str, Any] | None = None,
+    node_annotations: Iterable[Any] = (),
     input_names: frozenset[str] = frozenset(),
     projection: Projection = ALL_FIELDS,
     rebuild: Callable[[HistoryView], HistoryView] | None = None,
@@ -384,6 +400,7 @@ def decode_state(
         data: what `encode_state` gave.
         types: classes that may come back.
         annotations: of the program's fields; their classes may come back too, and early files' values get them.
+        node_annotations: of the fields of the program's predictors; their classes may come back, too.
         input_names: the program's inputs, for histories of early files.
         projection: which fields histories show, where a file holds no snapshots.
         rebuild: the window through which such histories are seen.
@@ -392,7 +409,7 @@ def decode_state(
         FormatError: the data is damaged or something else.
     """
     fields = annotations or {}
-    decoder = Decoder(types, fields.values())
+    decoder = Decoder(types, [*fields.values(), *node_annotations])
     try:
         wire = checked(data, WHAT)
         return _state(wire, decoder, _reviver(fields), input_names, projection, rebuild)
@@ -436,9 +453,12 @@ def _state(
             state.set_note(record.id, Note(turn.get("score"), turn.get("feedback")))
         if turn.get("early"):
             record.view = _early_view(turn, reader, state, record, projection, rebuild)
+    state.summaries = summaries_of(wire.get("summaries", ()))
     state.branches = [
         _branch(state, reader, own) for own in wire.get("branches", ())
     ]
+    for branch, own_nodes in zip(state.branches, wire.get("branch_nodes", ()), strict=False):
+        branch.nodes = {path: _branch_node(state.node(path), reader, node) for path, node in own_nodes.items()}
     state.pending = [_episode(state, reader, episode) for episode in wire.get("pending", ())]
     return state
 
@@ -460,8 +480,10 @@ def _check_order(records: Sequence[TurnRecord]) -> None:
 
 def _node_mark(state: SessionState, path: str, wire: Mapping[str, Any]) -> NodeMark:
     whole = state.node(path).position
-    before = replace(whole, start=min(wire["start"], whole.stop), stop=min(wire["before"], whole.stop))
-    return NodeMark(before, replace(before, stop=min(wire["after"], whole.stop)), wire.get("memory", ""))
+    # What the node has let go of since is not in the file.
+    start, before, after = (min(max(wire[at], whole.start), whole.stop) for at in ("start", "before", "after"))
+    position = replace(whole, start=start, stop=before)
+    return NodeMark(position, replace(position, stop=after), wire.get("memory", ""))
 
 
 def _early_view(
@@ -492,6 +514,37 @@ def _branch(state: SessionState, reader: LogReader, own: Sequence[Mapping[str, A
         records.append(record)
     _check_order(records)
     return Branch(Position.of(records), notes)
+
+
+def _branch_nodes(state: SessionState, branch: Branch, writer: LogWriter) -> dict[str, Any]:
+    """What the nodes had after an answer that was replaced; turns that they still have are not repeated."""
+    wire = {}
+    for path, node in branch.nodes.items():
+        kept = {record.id for record in state.node(path).position.records()}
+        own = [record for record in node.position.records() if record.id not in kept]
+        wire[path] = {
+            "stop": own[0].index if own else node.position.stop,
+            "turns": [
+                {"id": record.id, "index": record.index, **writer.exchange(record.exchange, f"node {path}")}
+                for record in own
+            ],
+            "memory": node.l2_memory,
+        }
+    return wire
+
+
+def _branch_node(node: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> SessionState:
+    fork = node.fork()
+    position = node.position.back_to(wire["stop"])
+    for turn in wire["turns"]:
+        position = _branched(position, reader.record(turn, None))
+    fork.move(position)
+    fork.l2_memory, fork.pending = wire["memory"], []
+    return fork
+
+
+def _branched(position: Position, record: TurnRecord) -> Position:
+    return Position(Log([*position.records(), record], position.start), position.start, position.stop + 1)
 
 
 def _episode(state: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> Episode:

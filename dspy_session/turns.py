@@ -64,9 +64,15 @@ def has_stand_in(values: Mapping[str, Any]) -> bool:
 
 def private(values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of kept values that its holder may change."""
-    return {
-        name: value if isinstance(value, ATOMS) else copy.deepcopy(value) for name, value in values.items()
-    }
+    return {name: value if isinstance(value, ATOMS) else _copied(value) for name, value in values.items()}
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        # It could be copied when it was kept; one that no longer can must not make the turn unreadable.
+        return StandIn.of(value)
 
 
 class Message(dict[str, Any]):

@@ -897,3 +897,61 @@ def test_a_history_field_by_another_name(lm):
     assert "answer 1" in text_of(lm.requests[2][2])
     assert len(chat) == 2
     assert set(chat.to_examples()[0].inputs().keys()) == {"question", "conversation"}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_tool_calls_of_past_turns_are_shown(native):
+    def script(chat, names):
+        return {"tool_calls": {"tool_calls": [{"name": "search", "args": {"query": f"fact {len(chat)}"}}]}}
+
+    lm = ScriptedLM(script)
+    signature = "question, tools: list[dspy.Tool] -> tool_calls: dspy.ToolCalls"
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_native_function_calling=native)):
+        chat = sessionify(dspy.Predict(signature), exclude_fields={"tools"})
+        for question in QUESTIONS:
+            chat(question=question, tools=[dspy.Tool(search)])
+    past = lm.requests[2][1:-1]
+    assert [message["role"] for message in past] == ["user", "assistant"] * 2
+    assert "fact 2" in text_of(past[1])
+    check_past(past)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_an_agents_steps_in_a_turn_are_written_as_dspy_does(native):
+    bare_lm, lm = model(), model()
+    adapter = dspy.ChatAdapter(use_native_function_calling=native)
+    with dspy.context(lm=bare_lm, adapter=adapter, trace=[]):
+        bare = converse(PROGRAMS["ReActV2"](), bare_lm)
+    with dspy.context(lm=lm, adapter=adapter, trace=[]):
+        seen = converse(sessionify(PROGRAMS["ReActV2"]()), lm)
+    assert len(seen[2]) == 2
+    assert seen[0] == bare[0]
+    for request, expected in zip(seen[2], bare[2], strict=True):
+        check_past(shown_conversation(request, expected))
+
+
+def test_a_predictor_that_was_put_in_the_place_of_another(lm):
+    thinking = sessionify(dspy.ChainOfThought("question -> answer"))
+    plain = sessionify(dspy.Predict("question -> answer"))
+    planner = sessionify(Planner())
+    for chat in (thinking, plain, planner):
+        chat.add_turn({"question": "one"}, {"answer": "a"})
+    thinking.module.predict = dspy.Predict("question -> reasoning, answer")
+    plain.module = dspy.Predict("question -> answer")
+    planner.module.write = dspy.Predict("question, plan -> answer")
+    for chat in (thinking, plain, planner):
+        chat(question="two")
+        chat(question="three")
+    assert [len(request) for request in lm.requests] == [4, 6, 4, 6, 4, 4, 6, 6]
+
+
+def test_a_signature_that_was_changed(lm):
+    chat = sessionify(dspy.Predict("question -> answer"))
+    chat(question="one")
+    chat.module.signature = dspy.Signature("question -> reply", "Be brief.")
+    chat(question="two")
+    chat(question="three")
+    assert "Be brief." in text_of(lm.requests[1][0])
+    assert "answer 1" in text_of(lm.requests[1][2])
+    assert "reply 2" in text_of(lm.requests[2][4])
+    check_past(lm.requests[2][1:-1])
