@@ -26,11 +26,7 @@ from dspy_session._attempts import Attempts, attempts_for, sampling_call
 from dspy_session._calls import Frame, TurnCall, hosted, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-<<<<<<< HEAD
-from dspy_session._injection import COPY_OF, adopt, is_closed, is_session, parts, predictors
-=======
-from dspy_session._injection import adopt, is_adopted, is_closed, predictors
->>>>>>> truth
+from dspy_session._injection import COPY_OF, adopt, is_adopted, is_closed, is_session, parts, predictors
 from dspy_session._options import (
     Busy,
     CopyMode,
