@@ -294,9 +294,7 @@ def test_a_bare_program_without_a_sessions_history_is_dspys_own(model: ScriptedL
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_session_around_a_program_that_compiles_for_each_call(
-    model: ScriptedLM, name: str
-) -> None:
+def test_a_session_around_a_program_that_compiles_for_each_call(model: ScriptedLM, name: str) -> None:
     bare = OPTIMIZERS["knn"](PROGRAMS[name](), examples())
     expected = wire(model, lambda: bare(question="What?"))
     session = sessionify(bare)
