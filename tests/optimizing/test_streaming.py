@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import threading
 from collections.abc import Callable, Iterator
@@ -154,7 +155,9 @@ def test_a_reader_who_leaves_leaves_no_turn(server: Endpoint) -> None:
         async for item in stream:
             if isinstance(item, StreamResponse):
                 break
-        await stream.aclose()
+        # Older versions of DSPy tell whoever closes a stream that it was closed.
+        with contextlib.suppress(BaseException):
+            await stream.aclose()
 
     asyncio.run(leave())
     assert len(session) == 0
