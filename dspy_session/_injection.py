@@ -31,6 +31,11 @@ _NOT_PARTS = frozenset(
     {"candidate_programs", "trial_logs", "demos", "traces", "train", "history", "callbacks", "lm"}
 )
 
+# Keywords of a predictor's call that are no inputs.
+_SETTINGS = frozenset({"signature", "new_signature", "demos", "config", "lm", "prediction", "_trace"})
+
+COPY_OF = "_dspy_session_copy_of"
+
 
 _EXTENDED = "dspy_session_extended"
 
@@ -46,6 +51,10 @@ class _Swapped:
         extended = original(state["signature"]) if "signature" in state else None
         if extended is not None:
             state = {**state, "signature": None, _EXTENDED: extended}
+        frame = _context.frame()
+        if frame is not None and (path := frame.session.path_of(self)) is not None:
+            # A copy that is made in a turn, as by `BestOfN`, stands for its original there.
+            state = {**state, COPY_OF: (frame.lineage, path)}
         return (_rebuild, (mixin, type(self)._swapped_base), state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -58,7 +67,7 @@ class _Swapped:
 
 def _rebuild(mixin: type, base: type) -> Any:
     cls = _swapped_class(mixin, base)
-    return cls.__new__(cls)
+    return cls.__new__(cls)  # type: ignore[call-overload]
 
 
 _swapped_classes: dict[tuple[type, type], type] = {}
@@ -205,7 +214,7 @@ class _PredictorCall:
 
     def answered(self, prediction: Any) -> None:
         if self._frame is not None and self._frame.listening:
-            given = {k: v for k, v in self.kwargs.items() if k != self._name}
+            given = {k: v for k, v in self.kwargs.items() if k != self._name and k not in _SETTINGS}
             self._frame.heard(self._predictor, given, prediction, self.view)
 
 
@@ -303,6 +312,17 @@ def _own_methods(part: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name in ("forward", "aforward")}
 
 
+def node_annotations(root: Any) -> list[Any]:
+    """The types of the fields of a program's predictors, those of sessions inside it included."""
+    found = []
+    for path, part in parts(root):
+        if isinstance(part, dspy.Predict):
+            found += [info.annotation for info in part.signature.fields.values()]
+        elif path and is_session(part):
+            found += node_annotations(part.module)  # type: ignore[attr-defined]
+    return found
+
+
 def _swap(part: Any, mixin: type) -> None:
     for name, value in _own_methods(part).items():
         # DSPy's tracing leaves the class's own method behind in the instance, where it would hide the mixin's.
@@ -357,3 +377,8 @@ def is_closed(root: Any) -> bool:
         getattr(type(part), "_swapped_base", type(part)) in _CLOSED_TYPES and not _own_methods(part)
         for _, part in parts(root)
     )
+
+
+def is_adopted(root: Any) -> bool:
+    """Whether a closed program still has the predictor that was prepared, and not one that was put in its place."""
+    return isinstance(getattr(root, "predict", root), SessionPredict)

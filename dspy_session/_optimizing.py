@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, TypeVar
 
 import dspy
 
@@ -21,20 +21,22 @@ from dspy_session.history import HistoryView
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
 
+Own = TypeVar("Own", bound="SessionBase")
+
 Conversation = Literal["keep", "fresh"]
 
 
 class Optimizing:
     """The part of a session that is optimised."""
 
-    def optimize(
-        self: SessionBase,  # type: ignore[misc]
+    def optimize(  # type: ignore[misc]
+        self: Own,
         optimizer: Any,
         trainset: Sequence[dspy.Example] | None = None,
         *,
         conversation: Conversation = "keep",
         **compile_kwargs: Any,
-    ) -> SessionBase:
+    ) -> Own:
         """Compile the program with one of DSPy's optimizers.
 
         This session stays as it is: its turns, its weights, its live conversation. Training calls are shown the
@@ -81,8 +83,8 @@ class Optimizing:
         compiled._state = self.state.fork() if conversation == "keep" else self.new_state()
         return compiled
 
-    def to_finetune(
-        self: SessionBase,  # type: ignore[misc]
+    def to_finetune(  # type: ignore[misc]
+        self: SessionBase,
         path: str | Path | None = None,
         *,
         adapter: Any = None,

@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 from dspy import History
 
 from dspy_session.errors import ConfigurationError, HistoryTypeError
+from dspy_session.state import SessionState
 from dspy_session.turns import Projection
-from dspy_session.windows import positive, turns
+from dspy_session.windows import positive, summary, turns
 
 HistoryPolicy = Literal["override", "use_if_provided", "replace_session"]
 MetricErrors = Literal["zero", "raise"]
@@ -114,6 +115,13 @@ class Options:
                 f"not {self.window!r}"
             )
 
+        if isinstance(self.window, summary) and self.max_stored_turns is not None:
+            if self.max_stored_turns < self.window.keep + self.window.every:
+                raise ConfigurationError(
+                    f"max_stored_turns={self.max_stored_turns} would let turns go before they are summarized: it "
+                    f"must be at least {self.window.keep + self.window.every}"
+                )
+
     @property
     def projection(self) -> Projection:
         """Which fields of a turn enter the history."""
@@ -122,3 +130,17 @@ class Options:
             inputs=self.history_input_fields,
             extras=self.history_extras,
         )
+
+
+def stored_turns(options: Options, state: SessionState, added: int = 1) -> int | None:
+    """How many turns of a log to keep once turns were added; None: all.
+
+    Turns that a failing summary has not yet covered are kept beyond the limit.
+    """
+    limit = options.max_stored_turns
+    if limit is None or not isinstance(options.window, summary):
+        return limit
+    stop = state.position.stop
+    newest = state.summary_at(stop)
+    covered = state.position.start if newest is None else newest.covers
+    return max(limit, stop + added - covered)

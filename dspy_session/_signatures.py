@@ -10,12 +10,13 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import dspy
 from dspy import History
 
-Signature = type[dspy.Signature]
+# A class of signatures. DSPy is not typed, and `type[Any]` would not be hashable to a type checker.
+Signature: TypeAlias = Any
 
 ADDED = "dspy_session_added"
 _originals: weakref.WeakKeyDictionary[Signature, tuple[Signature, str]] = weakref.WeakKeyDictionary()

@@ -1,7 +1,7 @@
 """A state as the documents that a store keeps: a head, one document a turn, annotations for what comes later.
 
 A turn's document stands by itself: it holds the turn as `codec.wire` describes it, the turns of its nodes, and the
-tables of its snapshots; runs of its snapshots refer to turns of the line by their index. Scores, memories and pending
+tables of its snapshots; runs of its snapshots refer to turns of the line by their index. Scores, memories, summaries and pending
 episodes are annotations, because they come after the turn.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from dspy_session._state_codec import LogReader, LogWriter
+from dspy_session._state_codec import LogReader, LogWriter, summaries_of, summaries_wire
 from dspy_session.codec.upgrades import checked
 from dspy_session.codec.values import Decoder, Encoder
 from dspy_session.codec.wire import VERSION
@@ -88,6 +88,11 @@ def episodes_annotation(path: str, episodes: Iterable[Episode]) -> Document:
         for e in episodes
     ]
     return {"kind": "episodes", "path": path, "episodes": waiting}
+
+
+def summaries_annotation(path: str, state: SessionState) -> Document:
+    """The summaries of a log's old turns; the empty path is the root."""
+    return {"kind": "summaries", "path": path, "summaries": summaries_wire(state)}
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,6 +205,8 @@ def _read_annotation(state: SessionState, annotation: Mapping[str, Any], decoder
         (state.node(path) if path else state).l2_memory = annotation["text"]
     elif annotation.get("kind") == "episodes":
         state.node(path).pending = [_episode(wire, decoder) for wire in annotation["episodes"]]
+    elif annotation.get("kind") == "summaries":
+        (state.node(path) if path else state).summaries = summaries_of(annotation["summaries"])
 
 
 def _episode(wire: Mapping[str, Any], decoder: Decoder) -> Episode:

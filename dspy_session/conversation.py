@@ -27,6 +27,7 @@ from dspy_session._turn_documents import (
     memory_annotation,
     note_annotation,
     state_of,
+    summaries_annotation,
     turn_document,
 )
 from dspy_session.errors import (
@@ -249,12 +250,14 @@ class Conversation:
         on_line = {record.id for record in self.state.position.records()} if self.state.dirty_notes else set()
         noted = sorted(self.state.dirty_notes & on_line)
         changed = [note_annotation(turn_id, self.state.note(turn_id)) for turn_id in noted]
-        for path, (memory, pending) in _memories(self.state).items():
-            had_memory, had_pending = self._memories.get(path, ("", ()))
+        for path, (memory, pending, summaries) in _memories(self.state).items():
+            had_memory, had_pending, had_summaries = self._memories.get(path, ("", (), ()))
             if memory != had_memory:
                 changed.append(memory_annotation(path, memory))
             if pending != had_pending:
                 changed.append(episodes_annotation(path, pending))
+            if summaries != had_summaries:
+                changed.append(summaries_annotation(path, self.state.node(path) if path else self.state))
         return changed
 
     def _commit(self, new: list[TurnRecord], annotations: list[dict[str, Any]], keep: int | None) -> None:
@@ -335,9 +338,9 @@ class Conversation:
         raise StaleStateError(self.revision, None, turn)
 
 
-def _memories(state: SessionState) -> dict[str, tuple[str, tuple[Any, ...]]]:
-    found = {path: (node.l2_memory, tuple(node.pending)) for path, node in state.node_states.items()}
-    return {"": (state.l2_memory, tuple(state.pending)), **found}
+def _memories(state: SessionState) -> dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]]:
+    states = {"": state, **state.node_states}
+    return {path: (s.l2_memory, tuple(s.pending), tuple(s.summaries)) for path, s in states.items()}
 
 
 def _cost(records: Iterable[TurnRecord]) -> float:

@@ -82,7 +82,7 @@ class StandIn(str):
     def __repr__(self) -> str:
         return f"StandIn({str(self)!r}, type_name={self.type_name!r})"
 
-    def __getnewargs__(self) -> tuple[str, str, Any]:
+    def __getnewargs__(self) -> tuple[str, str, Any]:  # type: ignore[override]
         return str(self), self.type_name, self.data
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StandIn:
@@ -318,6 +318,10 @@ class Decoder:
     def items(self, data: Mapping[str, Any], place: str) -> list[Any]:
         return [self.value(item, place) for item in data["items"]]
 
+    def knows(self, name: Any) -> bool:
+        """Whether the loading program named a class."""
+        return isinstance(name, str) and name in self._types
+
     def lookup(self, data: Mapping[str, Any], place: str) -> type | None:
         """The class that is named, if the loading program knows it."""
         name = data["class"]
@@ -384,7 +388,12 @@ def _read_enum(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
 
 
 def _read_stand_in(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
-    return StandIn(data["text"], data["class"], data.get("data"))
+    held = data.get("data")
+    if isinstance(held, Mapping) and decoder.knows(held.get("class")):
+        return decoder.value(held, place)
+    if not isinstance(data["text"], str) or not isinstance(data["class"], str):
+        raise TypeError("text and class must be strings")
+    return StandIn(data["text"], data["class"], held)
 
 
 _READERS: dict[str, Callable[[Decoder, Mapping[str, Any], str], Any]] = {

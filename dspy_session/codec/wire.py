@@ -100,5 +100,7 @@ class StateWire(TypedDict, total=False):
     l2_memory: str
     node_states: dict[str, StateWire]
     branches: list[list[TurnWire]]  # each: the turns after the last one that it shares with the state
+    branch_nodes: list[dict[str, Any]]  # of each branch: path → {stop, turns, memory}
     pending: list[dict[str, Any]]
+    summaries: list[dict[str, Any]]  # {text, covers: turns before this index, made: before this turn}
     snapshots: SnapshotsWire

@@ -186,7 +186,7 @@ class StoreSuite:
         document = {
             "z": 1,
             "a": [1, 2.5, -0.0, 1e300, 10**30, True, None, "", [], {}, {"é": "日本語 😀"}],
-            "control": "\x00\x01\n\t\"\\/\u2028\x7f",
+            "control": '\x00\x01\n\t"\\/\u2028\x7f',
             "lone": "\ud83d alone",
             "": {"nested": [{"deep": {"deeper": []}}]},
         }
@@ -262,7 +262,9 @@ class StoreSuite:
         assert found.turns[1].annotations == (notes[0],)
         assert found.annotations == (notes[1],)
         with refused(UnknownPathError):
-            self.store.create("l", {}, scope=self.scope, turns=turns, annotations=[{"kind": "s", "turn": "?"}])
+            self.store.create(
+                "l", {}, scope=self.scope, turns=turns, annotations=[{"kind": "s", "turn": "?"}]
+            )
 
     def test_a_taken_key_is_refused(self) -> None:
         revision = self.begin(turns=1)
@@ -674,9 +676,7 @@ class StoreSuite:
 
     def test_what_a_fork_can_be_given(self) -> None:
         self.begin(turns=1)
-        self.store.fork(
-            "k", "f", scope=self.scope, head={"n": 1}, metadata={"n": 2}, title="new", tags=["t"]
-        )
+        self.store.fork("k", "f", scope=self.scope, head={"n": 1}, metadata={"n": 2}, title="new", tags=["t"])
         found, [row, _] = self.load("f"), self.store.list(scope=self.scope)
         assert (found.head, found.metadata) == ({"n": 1}, {"n": 2})
         assert (row.title, row.tags) == ("new", ("t",))
