@@ -32,7 +32,7 @@ from dspy_session._injection import ADOPTER
 from dspy_session._locks import CallLock
 from dspy_session._program import bound
 from dspy_session._rendering import rendering
-from dspy_session.errors import HistoryTypeError, UnboundStateError
+from dspy_session.errors import HistoryTypeError, StoreError, UnboundStateError
 from dspy_session.history import HistoryView, Position
 from dspy_session.memory import Consolidation, NodePolicy, OpenNodes, due, memory_message, updated_memory
 from dspy_session.state import SessionState
@@ -380,12 +380,12 @@ class TurnCall:
     def publish(self) -> None:
         """Hand the turn to where the state is kept; if that refuses it, it is no turn."""
         if self.turn is not None and self.state.sink is not None:
-            self.state.sink.publish()
+            self.state.sink.publish(self.turn)
 
     async def apublish(self) -> None:
         """`publish` from an async call."""
         if self.turn is not None and self.state.sink is not None:
-            await self.state.sink.apublish()
+            await self.state.sink.apublish(self.turn)
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -406,7 +406,11 @@ class TurnCall:
         for consolidation in self._due():
             with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
                 _consolidate(consolidation)
-            self.publish()
+            try:
+                self.publish()
+            except StoreError as error:
+                # The turn itself is stored; its episodes wait for the next one.
+                _failed("storing a memory", error)
         tell(self._to_tell())
 
     async def atell(self) -> None:
@@ -414,7 +418,10 @@ class TurnCall:
         for consolidation in self._due():
             with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
                 await _aconsolidate(consolidation)
-            await self.apublish()
+            try:
+                await self.apublish()
+            except StoreError as error:
+                _failed("storing a memory", error)
         for callback, session, turn in self._to_tell():
             try:
                 answer = callback(session, turn)

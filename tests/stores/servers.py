@@ -55,10 +55,10 @@ class Server:
         return None
 
     def start(self) -> None:
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(
-            self.command(), stdout=log, stderr=log, user=self.user(), start_new_session=True, cwd=self.folder
-        )
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, user=self.user(), start_new_session=True, cwd=self.folder
+            )
         for _ in range(600):
             if self.ready():
                 return
