@@ -65,11 +65,13 @@ format: $(VENV)/.installed-lint
 	$(RUN) -m ruff check --fix-only .
 	$(RUN) -m ruff format .
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed-test
 	$(RUN) tests/benchmarks/session.py $(ARGS)
+	$(RUN) tests/benchmarks/optimizers.py
 
 docs: $(VENV)/.installed-test
 	$(RUN) -m docs._scripts.pages
+	$(RUN) -m docs._scripts.notebooks
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

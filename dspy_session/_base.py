@@ -21,12 +21,13 @@ import dspy
 from dspy import History
 
 from dspy_session import _seams, _training, display
-from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._attempts import Attempts, attempts_for, sampling_call
+from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._calls import Frame, TurnCall, hosted, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
 from dspy_session._injection import COPY_OF, adopt, is_adopted, is_closed, is_session, parts, predictors
+from dspy_session._optimizing import Optimizing
 from dspy_session._options import (
     Busy,
     CopyMode,
@@ -39,7 +40,6 @@ from dspy_session._options import (
     Record,
     Unbound,
 )
-from dspy_session._optimizing import Optimizing
 from dspy_session._persistence import Persistence
 from dspy_session._program import Program, study
 from dspy_session.conversation import Conversation
@@ -546,6 +546,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         new = self._copied(self.module, self._state)
         memo[id(self)] = new
         new.__dict__["module"] = copy.deepcopy(self.module, memo)
+        keep_callbacks(self.module, new.module)
         new.__dict__["_instead_of_forward"] = copy.deepcopy(self._instead_of_forward, memo)
         new._born_in = self._frame_here()
         if self.training() is not None:
@@ -599,7 +600,9 @@ def _cloned(module: dspy.Module, copy_mode: str) -> dspy.Module:
     if copy_mode == "shallow":
         return copy.copy(module)
     try:
-        return copy.deepcopy(module)
+        copied = copy.deepcopy(module)
+        keep_callbacks(module, copied)
+        return copied
     except Exception as error:
         raise ConfigurationError(
             f"{type(module).__name__} cannot be deep-copied ({type(error).__name__}: {error}): build the session "

@@ -23,7 +23,7 @@ from dspy.utils.callback import BaseCallback
 from dspy_session import _context
 from dspy_session._disguise import identity
 from dspy_session._rendering import rendering, view_of
-from dspy_session._signatures import facts, with_history
+from dspy_session._signatures import facts, original, with_history
 from dspy_session.history import EMPTY, SessionHistory
 
 # Attributes that hold records of the past or whole other programs, not parts of this one.
@@ -37,6 +37,9 @@ _SETTINGS = frozenset({"signature", "new_signature", "demos", "config", "lm", "p
 COPY_OF = "_dspy_session_copy_of"
 
 
+_EXTENDED = "dspy_session_extended"
+
+
 class _Swapped:
     """Base of the mixins: an object whose class was exchanged copies and pickles by its original class."""
 
@@ -45,11 +48,21 @@ class _Swapped:
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         mixin = type(self).__mro__[1]
         state = self.__getstate__()  # type: ignore[attr-defined]
+        extended = original(state["signature"]) if "signature" in state else None
+        if extended is not None:
+            state = {**state, "signature": None, _EXTENDED: extended}
         frame = _context.frame()
         if frame is not None and (path := frame.session.path_of(self)) is not None:
             # A copy that is made in a turn, as by `BestOfN`, stands for its original there.
             state = {**state, COPY_OF: (frame.lineage, path)}
         return (_rebuild, (mixin, type(self)._swapped_base), state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        extended = state.get(_EXTENDED)
+        if extended is not None:
+            state = {name: value for name, value in state.items() if name != _EXTENDED}
+            state["signature"] = with_history(*extended)
+        super().__setstate__(state)  # type: ignore[misc]
 
 
 def _rebuild(mixin: type, base: type) -> Any:
@@ -281,6 +294,13 @@ def parts(root: Any) -> Iterator[tuple[str, BaseModule]]:
                 yield from visit(f"{path}[{index}]", item)
 
     yield from visit("", root)
+
+
+def keep_callbacks(source: Any, copied: Any) -> None:
+    """Give the modules of a copy the callbacks of those they are copies of, which DSPy's copies lose."""
+    for (_, ours), (_, theirs) in zip(parts(source), parts(copied), strict=False):
+        if getattr(ours, "callbacks", None) and not getattr(theirs, "callbacks", None):
+            theirs.callbacks = list(ours.callbacks)
 
 
 def predictors(root: Any) -> list[tuple[str, Any]]:

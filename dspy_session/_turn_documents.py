@@ -56,8 +56,10 @@ def turn_document(state: SessionState, record: TurnRecord) -> Document:
     nodes = {}
     for path, mark in record.nodes.items():
         added = mark.after.records()[mark.before.stop - mark.after.start :]
+        wire = document.get("nodes", {}).get(path, {})
         nodes[path] = {
-            **document.get("nodes", {}).get(path, {}),
+            # Episodes that wait are annotations here.
+            **{name: value for name, value in wire.items() if name != "pending"},
             "turns": [_document(node, mark.after, f"turn {record.index}, node {path}, ") for node in added],
         }
     return {**document, "nodes": nodes} if nodes else document

@@ -10,6 +10,7 @@ import pytest
 
 from dspy_session import Session, sessionify, with_memory
 from dspy_session.testing.lm import ScriptedLM, text_of
+from tests.benchmarks import optimizers as benchmark
 from tests.optimizing.programs import (
     OPTIMIZERS,
     PROGRAMS,
@@ -17,6 +18,7 @@ from tests.optimizing.programs import (
     Pair,
     Tunable,
     examples,
+    learnt,
     metric,
     session_examples,
     wire,
@@ -267,3 +269,17 @@ def test_better_together(kind: str) -> None:
         if kind == "session":
             assert len(program) == 1
             assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_session_costs_an_optimizer_what_the_program_costs(optimizer: str) -> None:
+    lm = ScriptedLM(learnt)
+    with dspy.context(lm=lm, adapter=None, trace=[]):
+        assert benchmark.score(Pair()) == benchmark.score(sessionify(Pair())) == 0
+        conversations = benchmark.recorded()
+    bare = benchmark.measured(optimizer, Pair(), examples())
+    session = benchmark.measured(optimizer, sessionify(Pair()), examples())
+    talked = benchmark.measured(optimizer, sessionify(Pair()), conversations)
+    for row in (session, talked):
+        assert (row.metric_calls, row.model_calls) == (bare.metric_calls, bare.model_calls)
+        assert row.score == bare.score == 100
