@@ -349,14 +349,29 @@ class Decoder:
 def _read_object(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
     fields = decoder.fields(data["fields"], place)
     cls = decoder.lookup(data, place)
+    text = ", ".join(f"{k}={v!r}" for k, v in fields.items())
     if cls is None:
-        return StandIn(", ".join(f"{k}={v!r}" for k, v in fields.items()), data["class"], dict(data))
-    if data["$type"] == "model":
-        if not issubclass(cls, pydantic.BaseModel):
-            raise FormatError(f"{place}: {data['class']} is no pydantic model")
-        return _validated(cls, fields)
+        return StandIn(text, data["class"], dict(data))
+    make = _validated if data["$type"] == "model" else _dataclass
+    try:
+        return make(cls, fields)
+    except (TypeError, ValueError, AttributeError) as error:
+        return _outgrown(data, text, place, error)
+
+
+def _outgrown(data: Mapping[str, Any], text: str, place: str, error: Exception) -> StandIn:
+    """A value of a class that has changed since: it must not make the whole conversation unreadable."""
+    warnings.warn(
+        f"{place}: {data['class']} no longer takes what the file holds ({type(error).__name__}). "
+        "A StandIn holds its data",
+        stacklevel=2,
+    )
+    return StandIn(text, data["class"], dict(data))
+
+
+def _dataclass(cls: type, fields: dict[str, Any]) -> Any:
     if not dataclasses.is_dataclass(cls):
-        raise FormatError(f"{place}: {data['class']} is no dataclass")
+        raise TypeError(f"{cls.__name__} is no dataclass")
     made = {f.name: f.init for f in dataclasses.fields(cls)}
     value = cls(**{name: item for name, item in fields.items() if made.get(name, True)})
     for name, item in fields.items():
@@ -365,8 +380,10 @@ def _read_object(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
     return value
 
 
-def _validated(cls: type[pydantic.BaseModel], fields: dict[str, Any]) -> pydantic.BaseModel:
+def _validated(cls: type, fields: dict[str, Any]) -> Any:
     """A model of its own field values. Validation by alias or a validator that transforms would change them."""
+    if not issubclass(cls, pydantic.BaseModel):
+        raise TypeError(f"{cls.__name__} is no pydantic model")
     try:
         value = cls.model_validate(fields)
         if all(getattr(value, name, None) == item for name, item in fields.items()):
@@ -392,9 +409,13 @@ def _read_example(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
 
 def _read_enum(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
     cls = decoder.lookup(data, place)
+    text = str(data.get("name", data.get("value")))
     if cls is None:
-        return StandIn(str(data.get("name", data.get("value"))), data["class"], dict(data))
-    return cls(data["value"]) if "value" in data else cls[data["name"]]  # type: ignore[index, call-arg]
+        return StandIn(text, data["class"], dict(data))
+    try:
+        return cls(data["value"]) if "value" in data else cls[data["name"]]  # type: ignore[index, call-arg]
+    except (KeyError, TypeError, ValueError) as error:
+        return _outgrown(data, text, place, error)
 
 
 def _read_stand_in(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:

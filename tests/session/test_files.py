@@ -518,6 +518,27 @@ class Opaque:
         return "an opaque thing"
 
 
+def test_a_class_that_has_changed_since_does_not_cost_the_conversation(path):
+    chat = sessionify(qa())
+    chat.add_turn({"question": Point(x=3)}, {"answer": [Colour.RED, Address("Main")]})
+    chat.save(path)
+    data = path.read_text()
+    for old, new in (('"x": 3', '"z": 3'), ('"name": "RED"', '"name": "GREEN"'), ('"street"', '"road"')):
+        assert old in data
+        path.write_text(data.replace(old, new))
+        with pytest.warns(UserWarning, match="no longer takes"):
+            loaded = Session.load_from(path, qa(), types=TYPES)
+        values = [loaded.turns[0].inputs["question"], *loaded.turns[0].outputs["answer"]]
+        assert any(isinstance(value, StandIn) for value in values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded.save(path)
+            # Nothing is lost for the program that the values fit.
+            path.write_text(path.read_text().replace(new, old))
+            assert Session.load_from(path, qa(), types=TYPES).turns[0].inputs == chat.turns[0].inputs
+            assert Session.load_from(path, qa(), types=TYPES).turns[0].outputs == chat.turns[0].outputs
+
+
 def test_what_cannot_keep_its_type_becomes_a_stand_in(path):
     chat = sessionify(qa())
     chat.add_turn({"question": "x"}, {"answer": [Opaque()]})
