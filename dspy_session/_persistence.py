@@ -231,7 +231,7 @@ def _window_wire(window: Any) -> dict[str, Any] | None:
     if type(window) is not _WINDOWS.get(policy):
         return None
     given = {field.name: getattr(window, field.name) for field in dataclasses.fields(window)}
-    if given.pop("count" if policy == "tokens" else "", windows.characters_over_four) is not windows.characters_over_four:
+    if policy == "tokens" and given.pop("count") is not windows.characters_over_four:
         return None
     return {"policy": policy, **given}
 

@@ -413,7 +413,7 @@ def _read_enum(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
     if cls is None:
         return StandIn(text, data["class"], dict(data))
     try:
-        return cls(data["value"]) if "value" in data else cls[data["name"]]  # type: ignore[index, call-arg]
+        return cls(data["value"]) if "value" in data else cls[data["name"]]  # type: ignore[index]
     except (KeyError, TypeError, ValueError) as error:
         return _outgrown(data, text, place, error)
 
