@@ -92,7 +92,9 @@ class Persistence:
             self.save_weights(path)
             return
         if Path(path).suffix in (".pkl", ".pickle"):
-            raise FormatError(f"{path}: a conversation is saved as JSON; save_weights(path) writes .pkl files")
+            raise FormatError(
+                f"{path}: a conversation is saved as JSON; save_weights(path) writes .pkl files"
+            )
         data = self.save_state(strict=strict)
         if any(getattr(predictor, "demos", None) for predictor in self.predictors()):
             warnings.warn(
@@ -157,7 +159,9 @@ class Persistence:
             stored = _stored_options(wire)
             if overrides.get("window") is not None or overrides.get("max_turns") is not None:
                 # Each decides what is shown: one that is given takes the place of the other that is stored.
-                stored = {name: value for name, value in stored.items() if name not in ("window", "max_turns")}
+                stored = {
+                    name: value for name, value in stored.items() if name not in ("window", "max_turns")
+                }
             session = cls(module, **{**stored, **overrides})
             session.load_conversation(wire, types=types)
             if "initial_history" in overrides:
