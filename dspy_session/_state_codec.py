@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import Any
 
 import pydantic
@@ -501,7 +502,7 @@ def _complete(
 
 
 def _check_order(records: Sequence[TurnRecord]) -> None:
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         if after.index != before.index + 1:
             raise FormatError(f"turn {before.index} is followed by turn {after.index}: turns are missing")
     if len({record.id for record in records}) != len(records):

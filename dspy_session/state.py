@@ -321,7 +321,9 @@ class SessionState:
 
     def set_note(self, turn_id: str, note: Note) -> None:
         """Give a turn its score and feedback, in this state alone."""
-        if note.score is not None and (isinstance(note.score, bool) or not isinstance(note.score, (int, float))):
+        if note.score is not None and (
+            isinstance(note.score, bool) or not isinstance(note.score, (int, float))
+        ):
             raise ConfigurationError(f"a score must be a number or None, not {note.score!r}")
         with self._mutex:
             if self._notes_shared:
@@ -351,7 +353,9 @@ class SessionState:
                 if record.id == wanted:
                     return record
         have = f"indexes {records[0].index} to {records[-1].index}" if records else "no turns"
-        raise UnknownPathError(f"no turn {getattr(turn, 'id', turn)!r} in this conversation, which has {have}")
+        raise UnknownPathError(
+            f"no turn {getattr(turn, 'id', turn)!r} in this conversation, which has {have}"
+        )
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────
 
