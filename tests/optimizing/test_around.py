@@ -229,9 +229,6 @@ def test_samplers_inside_a_session(sampled: Sampled, kind: str, wrap: Any) -> No
     asked = len(sampled.requests)
     session(question="second")
     assert questions(session) == ["first", "second"]
-    if wrap is with_memory:
-        # What a sampler throws away can be no memory of a node: its copies are bare predictors.
-        return
     sent = [r for r in sampled.requests[asked:] if "second" in text_of(r[-1]) and len(r) > 2]
     assert sent
     for request in sent:
