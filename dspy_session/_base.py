@@ -21,21 +21,13 @@ import dspy
 from dspy import History
 
 from dspy_session import _seams, _training, display
-from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._attempts import Attempts, attempts_for, sampling_call
+from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._calls import Frame, TurnCall, hosted, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-from dspy_session._injection import (
-    COPY_OF,
-    adopt,
-    is_adopted,
-    is_closed,
-    is_session,
-    keep_callbacks,
-    parts,
-    predictors,
-)
+from dspy_session._injection import COPY_OF, adopt, is_adopted, is_closed, is_session, parts, predictors
+from dspy_session._optimizing import Optimizing
 from dspy_session._options import (
     Busy,
     CopyMode,
@@ -48,7 +40,6 @@ from dspy_session._options import (
     Record,
     Unbound,
 )
-from dspy_session._optimizing import Optimizing
 from dspy_session._persistence import Persistence
 from dspy_session._program import Program, study
 from dspy_session.conversation import Conversation

@@ -49,9 +49,7 @@ class Exporting:
             own = examples.to_example(turn, self.history_field, conversation=state.conversation_id)
             given = own if reference is None else reference
             prediction = dspy.Prediction(**{**turn.extras, **turn.outputs})
-            judged.append(
-                examples.judge(metric, given, prediction, on_error=self.options.on_metric_error)
-            )
+            judged.append(examples.judge(metric, given, prediction, on_error=self.options.on_metric_error))
         for turn, (score, feedback) in zip(turns, judged, strict=True):
             state.set_note(turn.id, Note(score, feedback))
         return [score for score, _ in judged]
@@ -178,5 +176,3 @@ def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(f"{name} must be a number, not {value!r}")
     return float(value)
-
-

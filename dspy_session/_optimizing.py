@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import dspy
 
@@ -59,7 +59,9 @@ class Optimizing:
 
         one_of("conversation", conversation, get_args(Conversation))
         if isinstance(optimizer, type) or not callable(getattr(optimizer, "compile", None)):
-            raise ConfigurationError(f"optimizer must be an instance with a compile method, not {optimizer!r}")
+            raise ConfigurationError(
+                f"optimizer must be an instance with a compile method, not {optimizer!r}"
+            )
         taken = inspect.signature(optimizer.compile).parameters
         if "student" not in taken:
             raise ConfigurationError(
@@ -68,7 +70,9 @@ class Optimizing:
         if "trainset" in taken:
             examples = self.to_examples() if trainset is None else list(trainset)
             if not examples:
-                raise ConfigurationError("there is nothing to train on: the session has no turns with outputs")
+                raise ConfigurationError(
+                    "there is nothing to train on: the session has no turns with outputs"
+                )
             compile_kwargs["trainset"] = examples
         elif trainset is not None:
             raise ConfigurationError(f"{type(optimizer).__name__} takes its examples when it is made")
@@ -77,7 +81,9 @@ class Optimizing:
         student.__class__ = _as_program(type(self), type(self.module))
         compiled = optimizer.compile(student, **compile_kwargs)
         if not isinstance(compiled, SessionBase):
-            raise ConfigurationError(f"{type(optimizer).__name__} gave back a {type(compiled).__name__}, no session")
+            raise ConfigurationError(
+                f"{type(optimizer).__name__} gave back a {type(compiled).__name__}, no session"
+            )
         compiled.__class__ = type(self)
         compiled._birth = compiled._born_in = None
         compiled._state = self.state.fork() if conversation == "keep" else self.new_state()
@@ -138,7 +144,7 @@ def _calls(session: Any, min_score: float | None) -> Iterator[tuple[Any, Any, An
                 yield predictor, turn.inputs, answered, turn.record.view
         else:
             raise ConfigurationError(
-                f"turn {turn.index} does not hold its predictors' calls: build the session with record=\"calls\""
+                f'turn {turn.index} does not hold its predictors\' calls: build the session with record="calls"'
             )
 
 

@@ -42,7 +42,10 @@ def _train_on_what_was_sent() -> None:
         if name is not None:
             # A bare program that was called with a session's history was shown it, too.
             signature = with_history(signature, name)
-            inputs = {**{k: v for k, v in inputs.items() if k != name}, str(facts(signature).history): inputs[name]}
+            inputs = {
+                **{k: v for k, v in inputs.items() if k != name},
+                str(facts(signature).history): inputs[name],
+            }
         if name is not None or facts(signature).added:
             self = rendering(self)
             answer = {name: outputs[name] for name in facts(signature).bare.output_fields if name in outputs}

@@ -127,7 +127,8 @@ def parallel_item() -> Item | None:
     while frame is not None:
         if frame.f_code.co_name == "worker" and frame.f_globals.get("__name__") == "dspy.utils.parallelizer":
             here = frame.f_locals
-            if {"self", "index", "submission_id"} <= here.keys():
+            # From Python 3.13 on this is a view of the frame whose keys() is a list.
+            if all(name in here for name in ("self", "index", "submission_id")):
                 return Item(here["self"], here["index"], here["submission_id"])
         frame = frame.f_back
     return None

@@ -647,18 +647,20 @@ class StoreSuite:
         revision = self.append("k", [], revision, annotations=[{"kind": "m", "v": "before"}])
         revision = self.append("k", [], revision, annotations=[{"kind": "s", "turn": "t1", "v": "before"}])
         self.store.fork("k", "f", scope=self.scope)
-        before = self.load("f")
+        self.store.fork("k", "g", scope=self.scope)
+        self.append("g", ["own"], self.load("g").revision)
+        before, gone_on = self.load("f"), self.load("g")
         assert before.annotations == ({"kind": "m", "v": "before"},)
         revision = self.append("k", [], revision, annotations=[{"kind": "m", "v": "after"}])
         revision = self.append("k", [], revision, annotations=[{"kind": "s", "turn": "t1", "v": "after"}])
         revision = self.append("k", ["x"], revision)
-        assert self.load("f") == before
+        assert (self.load("f"), self.load("g")) == (before, gone_on)
         revision = self.append("k", ["y"], revision, keep=1)
-        assert self.load("f") == before
+        assert (self.load("f"), self.load("g")) == (before, gone_on)
         self.store.prune(key="k", keep=1, scope=self.scope)
-        assert self.load("f") == before
+        assert (self.load("f"), self.load("g")) == (before, gone_on)
         self.store.erase("k", scope=self.scope, forks="keep")
-        assert self.load("f") == before
+        assert (self.load("f"), self.load("g")) == (before, gone_on)
         assert self.store.verify("f", scope=self.scope).ok
 
     def test_forks_of_forks(self) -> None:
