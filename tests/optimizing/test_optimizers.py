@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import dspy
@@ -283,3 +284,47 @@ def test_a_session_costs_an_optimizer_what_the_program_costs(optimizer: str) -> 
     for row in (session, talked):
         assert (row.metric_calls, row.model_calls) == (bare.metric_calls, bare.model_calls)
         assert row.score == bare.score == 100
+
+
+def test_users_go_on_while_an_optimizer_compiles_in_another_thread() -> None:
+    session = sessionify(Pair())
+    lm, slow = ScriptedLM(learnt), ScriptedLM(learnt, delay=0.005)
+    compiled: list[Any] = []
+
+    def compile_it() -> None:
+        with dspy.context(lm=slow, adapter=None, trace=[]):
+            compiled.append(OPTIMIZERS["random"](session, examples()[:3]))
+
+    thread = threading.Thread(target=compile_it)
+    with dspy.context(lm=lm, adapter=None, trace=[]):
+        thread.start()
+        for number in range(10):
+            session(question=f"live {number}")
+        thread.join()
+    assert [turn.inputs["question"] for turn in session.turns] == [f"live {i}" for i in range(10)]
+    assert len(lm.requests[-1]) == 2 + 2 * 9
+    assert len(compiled[0]) == 0
+    assert "live" not in str(slow.requests)
+
+
+def test_a_compiled_session_serves_while_its_thread_compiles_something_else(model: ScriptedLM) -> None:
+    compiled = OPTIMIZERS["bootstrap"](sessionify(Pair()), examples())
+    compiling, served = threading.Event(), threading.Event()
+
+    def serve() -> None:
+        compiling.wait(60)
+        with dspy.context(lm=model, adapter=None, trace=[]):
+            compiled(question="What?")
+        served.set()
+
+    def waits(*_: Any) -> bool:
+        compiling.set()
+        return served.wait(60)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    dspy.BootstrapFewShot(metric=waits, max_labeled_demos=0).compile(
+        PROGRAMS["predict"](), trainset=examples()
+    )
+    thread.join()
+    assert [turn.inputs["question"] for turn in compiled.turns] == ["What?"]
