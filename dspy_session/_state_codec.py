@@ -43,6 +43,7 @@ class LogWriter:
         self.heads: list[Any] = []
         self.projections: list[Any] = []
         self._projection_of: dict[Projection, int] = {}
+        self.episodes: dict[str, list[Episode]] = {}
         self.past: list[Any] = []
 
     def tables(self) -> dict[str, Any]:
@@ -80,10 +81,32 @@ class LogWriter:
             "exact": None if record.exact else False,
             "replaces": record.replaces,
             "calls": [self._call(call, place) for call in record.calls] or None,
-            "nodes": {path: _mark(mark) for path, mark in record.nodes.items()} or None,
+            "nodes": {path: self._mark(path, mark) for path, mark in record.nodes.items()} or None,
         }
         wire.update({name: value for name, value in optional.items() if value is not None})
         return wire
+
+    def _mark(self, path: str, mark: NodeMark) -> dict[str, Any]:
+        wire: dict[str, Any] = {"start": mark.before.start, "before": mark.before.stop, "after": mark.after.stop}
+        if mark.memory:
+            wire["memory"] = mark.memory
+        if mark.pending is not None:
+            known = self.episodes.setdefault(path, [])
+            known += [episode for episode in mark.pending if episode not in known[-len(mark.pending) :]]
+            # Episodes wait in the order of their turns: those of a mark are the newest that there were.
+            wire["pending"] = [len(known) - len(mark.pending), len(known)]
+        return wire
+
+    def episode_tables(self) -> dict[str, Any]:
+        """The episodes that marks refer to, by node."""
+        return {path: [self.episode(episode) for episode in known] for path, known in self.episodes.items() if known}
+
+    def episode(self, episode: Episode) -> dict[str, Any]:
+        turns = [
+            {"id": record.id, "index": record.index, **self.exchange(record.exchange, f"{self._place}an episode")}
+            for record in episode.records
+        ]
+        return {"turn": episode.turn_id, "turns": turns}
 
     def _call(self, call: Call, place: str) -> dict[str, Any]:
         return {
@@ -170,11 +193,6 @@ class LogWriter:
         return 1, self._past_of[id(exchange)]
 
 
-def _mark(mark: NodeMark) -> dict[str, Any]:
-    wire = {"start": mark.before.start, "before": mark.before.stop, "after": mark.after.stop}
-    return {**wire, "memory": mark.memory} if mark.memory else wire
-
-
 def _own_part(records: Sequence[TurnRecord], shared: set[str]) -> Sequence[TurnRecord]:
     """A branch's turns from the first one on that the state does not have."""
     first = next((i for i, record in enumerate(records) if record.id not in shared), len(records))
@@ -227,11 +245,10 @@ def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: 
                 wire["branch_nodes"] = nodes
         if state.summaries:
             wire["summaries"] = summaries_wire(state)
+        if episodes := writer.episode_tables():
+            wire["episodes"] = episodes
         if state.pending:
-            wire["pending"] = [
-                {"turn": episode.turn_id, "turns": [writer.turn(r, Note()) for r in episode.records]}
-                for episode in state.pending
-            ]
+            wire["pending"] = [writer.episode(episode) for episode in state.pending]
         wire["snapshots"] = writer.tables()
         return wire
 
@@ -447,8 +464,12 @@ def _state(
     position = Position.of(records)
     reader.log = position.log
     state.move(position)
+    episodes = {
+        path: [_episode(state, reader, episode) for episode in known]
+        for path, known in (wire.get("episodes") or {}).items()
+    }
     for record, turn in zip(records, turns, strict=True):
-        _complete(record, turn, reader, state)
+        _complete(record, turn, reader, state, episodes)
         if turn.get("score") is not None or turn.get("feedback") is not None:
             state.set_note(record.id, Note(turn.get("score"), turn.get("feedback")))
         if turn.get("early"):
@@ -463,11 +484,20 @@ def _state(
     return state
 
 
-def _complete(record: TurnRecord, turn: Mapping[str, Any], reader: LogReader, state: SessionState) -> None:
+def _complete(
+    record: TurnRecord,
+    turn: Mapping[str, Any],
+    reader: LogReader,
+    state: SessionState,
+    episodes: Mapping[str, Sequence[Episode]] | None = None,
+) -> None:
     """What of a record needs the whole log to be there."""
     record.view = reader.view(turn.get("snapshot"))
     record.calls = tuple(reader.call(call) for call in turn.get("calls", ()))
-    record.nodes = {path: _node_mark(state, path, mark) for path, mark in (turn.get("nodes") or {}).items()}
+    record.nodes = {
+        path: _node_mark(state, path, mark, (episodes or {}).get(path, ()))
+        for path, mark in (turn.get("nodes") or {}).items()
+    }
 
 
 def _check_order(records: Sequence[TurnRecord]) -> None:
@@ -478,12 +508,16 @@ def _check_order(records: Sequence[TurnRecord]) -> None:
         raise FormatError("two turns have the same id")
 
 
-def _node_mark(state: SessionState, path: str, wire: Mapping[str, Any]) -> NodeMark:
+def _node_mark(
+    state: SessionState, path: str, wire: Mapping[str, Any], episodes: Sequence[Episode]
+) -> NodeMark:
     whole = state.node(path).position
     # What the node has let go of since is not in the file.
     start, before, after = (min(max(wire[at], whole.start), whole.stop) for at in ("start", "before", "after"))
     position = replace(whole, start=start, stop=before)
-    return NodeMark(position, replace(position, stop=after), wire.get("memory", ""))
+    first, last = wire.get("pending") or (0, 0)
+    pending = tuple(episodes[first:last]) if "pending" in wire else None
+    return NodeMark(position, replace(position, stop=after), wire.get("memory", ""), pending)
 
 
 def _early_view(

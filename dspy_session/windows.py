@@ -196,10 +196,12 @@ class summary:
 
 def _inputs_of(module: Any) -> tuple[str, ...]:
     inner = getattr(module, "predict", module)
-    signature = getattr(inner, "signature", None)
+    signature: Any = getattr(inner, "signature", None)
     if isinstance(signature, type) and issubclass(signature, dspy.Signature):
         return tuple(
-            name for name, info in signature.input_fields.items() if info.annotation is not dspy.History
+            name
+            for name, info in signature.input_fields.items()  # type: ignore[attr-defined]
+            if info.annotation is not dspy.History
         )
     function = module
     if isinstance(module, dspy.Module):

@@ -370,3 +370,31 @@ def test_the_root_predictor_can_be_episodic(lm):
     app(question="two")
     assert shown(lm.requests[1]) == [{"long_term_memory": "#1"}]
     assert len(app.turns) == 2
+
+
+def test_after_a_file_undo_gives_them_back_too(lm):
+    keeper = Keeper()
+    keeper.fails = 2
+    app = episodic(keeper)
+    for question in ("one", "two", "three"):
+        app(question=question)
+    assert memory(app) == "#3"
+    loaded = SessionState.from_dict(app.state.to_dict())
+    loaded.undo()
+    node = loaded.node_states["planner"]
+    assert (node.l2_memory, len(node.pending)) == ("", 2)
+    with app.use_state(SessionState.from_dict(loaded.to_dict())):
+        app(question="again")
+    assert [word in keeper.told[-1]["episode"] for word in ("one", "two", "three", "again")] == [True, True, False, True]
+
+
+def test_saved_size_stays_linear_while_the_consolidator_is_down(lm):
+    def size(count):
+        keeper = Keeper()
+        keeper.fails = count
+        app = episodic(keeper)
+        for number in range(count):
+            app(question=f"q{number}")
+        return len(str(app.state.to_dict()))
+
+    assert size(40) < 2.2 * size(20)

@@ -167,3 +167,21 @@ def test_a_failed_turn_frees_the_lock(lm):
         app(question="q")
     failing.clear()
     assert app(question="q").answer == "fine"
+
+
+def test_a_sync_call_that_would_block_its_own_loop_for_ever_fails(lm):
+    app = made(lm, lock="async")
+    bound = app.bind(app.new_state())
+
+    async def run():
+        holder = asyncio.create_task(bound.acall(question="slow"))
+        while not app.module.entered["slow"].is_set():
+            await asyncio.sleep(0.001)
+        with pytest.raises(BusyError, match="acall"):
+            bound(question="blocking")
+        app.module.gates["slow"].set()
+        await holder
+        bound(question="free")
+
+    asyncio.run(run())
+    assert [turn.inputs["question"] for turn in bound.state.turns] == ["slow", "free"]
