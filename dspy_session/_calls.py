@@ -60,7 +60,7 @@ class _Recorder:
             return None, None
         models = list(dict.fromkeys(str(entry["model"]) for entry in entries if entry.get("model")))
         costs = [entry.get("cost") for entry in entries]
-        total = {name: 0 for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        total = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), 0)
         for entry in entries:
             for name in total:
                 total[name] += int((entry.get("usage") or {}).get(name) or 0)
