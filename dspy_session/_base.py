@@ -14,19 +14,20 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio.to_thread
 import dspy
 from dspy import History
 
-from dspy_session import _training, display
-from dspy_session._binding import BoundSession, Replay, UseState, bind
+from dspy_session import _seams, _training, display
 from dspy_session._attempts import Attempts, attempts_for, sampling_call
+from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._calls import Frame, TurnCall, hosted, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-from dspy_session._injection import COPY_OF, adopt, is_closed, is_session, parts, predictors
+from dspy_session._injection import COPY_OF, adopt, is_adopted, is_closed, is_session, parts, predictors
+from dspy_session._optimizing import Optimizing
 from dspy_session._options import (
     Busy,
     CopyMode,
@@ -39,7 +40,6 @@ from dspy_session._options import (
     Record,
     Unbound,
 )
-from dspy_session._optimizing import Optimizing
 from dspy_session._persistence import Persistence
 from dspy_session._program import Program, study
 from dspy_session.conversation import Conversation
@@ -51,7 +51,10 @@ from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import Window, seen
 
 logger = logging.getLogger("dspy_session")
+_seams.install()
 _lineages = itertools.count()
+
+Own = TypeVar("Own", bound="SessionBase")
 _NOT_PICKLED = ("_lineage", "_born_in", "_birth", "_attempts", "_paths", "_table")
 
 
@@ -192,6 +195,12 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         if self._node_arguments is None and any(is_session(part) for path, part in parts(module) if path):
             self._node_arguments = {"default": SHARED, "recursive": False, "nested_sessions": options.nested_sessions}
         self._paths: Mapping[int, tuple[str, Any]] | None = None
+
+    if TYPE_CHECKING:
+        # DSPy's own are not typed.
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        async def acall(self, *args: Any, **kwargs: Any) -> Any: ...
 
     # ── calling ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -436,7 +445,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
     @property
     def watches(self) -> bool:
         """Whether predictors that the program makes while it runs must be looked for."""
-        return self._watches
+        return self._watches or not is_adopted(self.module)
 
     def training(self) -> _training.Training | None:
         """Whether the present call is made by an optimizer or by `Evaluate`."""
@@ -444,6 +453,8 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             if not self._birth.compile_is_over():
                 return "compile"
             self._birth = None
+            if self._born_in is None and (held := _training.holder(self)) is not None:
+                self._state = held.own_state
         return _training.training()
 
     def path_of(self, predictor: Any) -> str | None:
@@ -513,7 +524,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             return
         super().__delattr__(name)
 
-    def _copied(self, module: dspy.Module, state: SessionState) -> SessionBase:
+    def _copied(self: Own, module: dspy.Module, state: SessionState) -> Own:
         """A session with everything as here, but the given program and state."""
         new = type(self).__new__(type(self))
         new.__dict__.update(self.__dict__)
@@ -535,6 +546,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         new = self._copied(self.module, self._state)
         memo[id(self)] = new
         new.__dict__["module"] = copy.deepcopy(self.module, memo)
+        keep_callbacks(self.module, new.module)
         new.__dict__["_instead_of_forward"] = copy.deepcopy(self._instead_of_forward, memo)
         new._born_in = self._frame_here()
         if self.training() is not None:
@@ -588,7 +600,9 @@ def _cloned(module: dspy.Module, copy_mode: str) -> dspy.Module:
     if copy_mode == "shallow":
         return copy.copy(module)
     try:
-        return copy.deepcopy(module)
+        copied = copy.deepcopy(module)
+        keep_callbacks(module, copied)
+        return copied
     except Exception as error:
         raise ConfigurationError(
             f"{type(module).__name__} cannot be deep-copied ({type(error).__name__}: {error}): build the session "

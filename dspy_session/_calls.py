@@ -102,6 +102,8 @@ class Frame:
         self.recorder = _Recorder()
         self.calls: list[Call] = []
         self.deferred: list[Told] = []
+        # Copies of the session that answer inside this turn.
+        self.copies: list[SessionBase] = []
         table = session.node_table
         self.nodes = None if table is None else OpenNodes(self, table)
         self.closed = False
@@ -117,6 +119,11 @@ class Frame:
         """Whether predictors' answers are kept."""
         return not self.closed and (self.session.options.record == "calls" or self.nodes is not None)
 
+    def path_of(self, predictor: Any) -> str | None:
+        """A predictor's path in the program; its copies that answer inside this turn have the same paths."""
+        paths = (session.path_of(predictor) for session in (self.session, *self.copies))
+        return next((path for path in paths if path is not None), None)
+
     def view_for(self, predictor: Any) -> HistoryView | None:
         """What a predictor is shown; None: it is the bare predictor."""
         if self.bare:
@@ -130,7 +137,7 @@ class Frame:
         if self.nodes is not None:
             self.nodes.heard(predictor, inputs, prediction, view)
         if self.session.options.record == "calls":
-            path = self.session.path_of(predictor)
+            path = self.path_of(predictor)
             outputs = keep(dict(prediction.items()), "the output")
             self.calls.append(
                 Call(path, keep(inputs, "the input"), outputs, view, predictor.signature.__name__)
@@ -314,6 +321,8 @@ class TurnCall:
             return self.frame
         if self.outer is not None and self.explicit is None:
             self.frame = self.outer
+            if self.session is not self.outer.session and self.session not in self.outer.copies:
+                self.outer.copies.append(self.session)
             return self.outer
         view = self._given_view()
         if self.live and self.explicit is not None and self.options.history_policy == "replace_session":

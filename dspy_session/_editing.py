@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
@@ -19,6 +19,8 @@ from dspy_session.turns import Exchange, Note, Turn, TurnRecord, keep
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
 
+Own = TypeVar("Own", bound="SessionBase")
+
 
 def fields(parameter: str, values: Any) -> dict[str, Any]:
     """Check and copy field values that a caller gave."""
@@ -30,8 +32,8 @@ def fields(parameter: str, values: Any) -> dict[str, Any]:
 class Editing:
     """The part of a session that changes its conversation."""
 
-    def add_turn(
-        self: SessionBase,  # type: ignore[misc]
+    def add_turn(  # type: ignore[misc]
+        self: SessionBase,
         inputs: Mapping[str, Any],
         outputs: Mapping[str, Any],
         *,
@@ -57,8 +59,8 @@ class Editing:
             state.append(record, stored_turns(self.options, state))
         return Turn.of(record, state)
 
-    def edit_turn(
-        self: SessionBase,  # type: ignore[misc]
+    def edit_turn(  # type: ignore[misc]
+        self: SessionBase,
         index: int | str | Turn,
         *,
         inputs: Mapping[str, Any] | None = None,
@@ -146,7 +148,7 @@ class Editing:
         return {**Turn.of(last).inputs, **changed}, last
 
     @property
-    def branches(self: SessionBase) -> list[SessionBase]:  # type: ignore[misc]
+    def branches(self: Own) -> list[Own]:  # type: ignore[misc]
         """A session for each answer that `retry` replaced, as the conversation was with it."""
         forks = []
         for branch in self.state.branches:
@@ -164,11 +166,11 @@ class Editing:
         """Forget all turns. The initial history stays."""
         self.state.reset()
 
-    def fork(self: SessionBase) -> SessionBase:  # type: ignore[misc]
+    def fork(self: Own) -> Own:  # type: ignore[misc]
         """A session that goes on from here by itself. It shares the turns so far; its cost does not grow with them."""
         return self._fork_with(self.state.fork())
 
-    def _fork_with(self: SessionBase, state: SessionState) -> SessionBase:  # type: ignore[misc]
+    def _fork_with(self: Own, state: SessionState) -> Own:  # type: ignore[misc]
         from dspy_session._base import _cloned, _lineages
 
         fork = self._copied(_cloned(self.module, self.options.copy_mode), state)

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dspy_session.errors import BusyError
 
 BUSY = (
-    "another call holds this conversation, and the session was built with busy=\"fail\": "
-    "try again when it is done, or build the session with busy=\"wait\""
+    'another call holds this conversation, and the session was built with busy="fail": '
+    'try again when it is done, or build the session with busy="wait"'
 )
 
 OWN_LOOP = (

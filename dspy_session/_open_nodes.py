@@ -77,7 +77,7 @@ class OpenNodes:
 
     def policy_of(self, predictor: Any) -> tuple[str | None, NodePolicy]:
         """A predictor's path and policy."""
-        path = self._frame.session.path_of(predictor)
+        path = self._frame.path_of(predictor)
         return path, self._table.policy(path)
 
     def _stage(self, path: str, policy: NodePolicy) -> _Staged:

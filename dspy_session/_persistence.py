@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
 from dspy_session import _chat
+from dspy_session._options import Options
 from dspy_session._state_codec import decode_state, encode_state
 from dspy_session._injection import node_annotations
 from dspy_session._training import compiling
@@ -21,6 +22,8 @@ from dspy_session.state import SessionState
 
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
+
+Own = TypeVar("Own", bound="SessionBase")
 
 KIND = "dspy-session conversation"
 WHAT = "session state"
@@ -61,8 +64,8 @@ class Persistence:
         state = encode_state(self.state, encoder=Encoder(strict=strict))
         return {"version": state.pop("version"), "kind": KIND, **config, **state}
 
-    def save(  # type: ignore[override]
-        self: SessionBase,  # type: ignore[misc]
+    def save(  # type: ignore[misc]
+        self: SessionBase,
         path: str | Path,
         save_program: bool = False,
         modules_to_serialize: list[Any] | None = None,
@@ -101,6 +104,14 @@ class Persistence:
         """Write the program's weights, as `dspy.Module.save` does; the bare program and a session can `load` them."""
         dspy.Module.save(self, path)
 
+    def dump_state(self: SessionBase, json_mode: bool = True) -> Any:  # type: ignore[misc]
+        """The program's weights, exactly as the program itself gives them."""
+        return self.module.dump_state(json_mode=json_mode)
+
+    def load_state(self: SessionBase, state: Any, **options: Any) -> Any:  # type: ignore[misc]
+        """Take weights that the program, bare or in a session, gave."""
+        return self.module.load_state(state, **options)
+
     def load(self: SessionBase, path: str | Path, *args: Any, **options: Any) -> None:  # type: ignore[misc]
         """Read the program's weights, which a session or the bare program saved.
 
@@ -116,14 +127,14 @@ class Persistence:
         dspy.Module.load(self, path, *args, **options)
 
     @classmethod
-    def load_from(
-        cls: type[SessionBase],  # type: ignore[misc]
+    def load_from(  # type: ignore[misc]
+        cls: type[Own],
         path: str | Path,
         module: dspy.Module,
         *,
         types: Iterable[type] = (),
         **overrides: Any,
-    ) -> SessionBase:
+    ) -> Own:
         """A session that goes on with a saved conversation.
 
         Args:
@@ -148,8 +159,8 @@ class Persistence:
             raise type(error)(f"{path}: {error}") from error
         return session
 
-    def load_conversation(
-        self: SessionBase,  # type: ignore[misc]
+    def load_conversation(  # type: ignore[misc]
+        self: SessionBase,
         data: Mapping[str, Any],
         *,
         types: Iterable[type] = (),
@@ -170,15 +181,15 @@ class Persistence:
         self._state = state
 
     @classmethod
-    def from_messages(
-        cls: type[SessionBase],  # type: ignore[misc]
+    def from_messages(  # type: ignore[misc]
+        cls: type[Own],
         messages: Iterable[Mapping[str, Any]],
         module: dspy.Module,
         *,
         input_field: str | None = None,
         output_field: str | None = None,
         **options: Any,
-    ) -> SessionBase:
+    ) -> Own:
         """A session whose turns are those of a chat in OpenAI's form.
 
         Args:
@@ -216,6 +227,7 @@ def _stored_options(wire: Mapping[str, Any]) -> dict[str, Any]:
     if field and isinstance(options.get("exclude_fields"), set):
         options["exclude_fields"].discard(field)
     try:
-        return options
-    except ConfigurationError as error:
-        raise FormatError(str(error)) from error
+        Options(**options)
+    except (ConfigurationError, TypeError) as error:
+        raise FormatError(f"the {WHAT} is damaged: {error}") from error
+    return options

@@ -39,7 +39,7 @@ class LogWriter:
         self._past_of: dict[int, int] = {}
         self._heads: dict[tuple[int, ...], int] = {}
         self._kept: list[Any] = []
-        self._stretches: dict[int, tuple[list[tuple[int, int]], list[int]]] = {}
+        self._stretches: dict[int, tuple[list[tuple[int, int]], list[int], int]] = {}
         self.heads: list[Any] = []
         self.projections: list[Any] = []
         self._projection_of: dict[Projection, int] = {}
@@ -164,22 +164,20 @@ class LogWriter:
 
     def _stretch(self, view: HistoryView) -> tuple[list[tuple[int, int]], list[int]]:
         """Where each exchange of a list is to be found, and where the run that it is in ends."""
-        known = self._stretches.get(id(view.exchanges))
-        if known is not None and len(known[0]) >= view.stop - view.base:
-            return known
-        exchanges = view.exchanges[: max(view.stop - view.base, len(known[0]) if known else 0)]
+        first, stop = view.start - view.base, view.stop - view.base
+        places, ends, known_from = self._stretches.get(id(view.exchanges), ([], [], stop))
+        if len(places) >= stop and known_from <= first:
+            return places, ends
+        exchanges = view.exchanges[: max(stop, len(places))]
         # Exchanges of the list that no snapshot shows would be written for nothing: they get places on demand.
-        places = [self._place_of(exchange, i >= view.start - view.base) for i, exchange in enumerate(exchanges)]
-        if known is not None:
-            places = [old if old[0] >= 0 else new for old, new in zip(known[0], places, strict=False)] + places[
-                len(known[0]) :
-            ]
+        first = min(first, known_from)
+        places = [self._place_of(exchange, i >= first) for i, exchange in enumerate(exchanges)]
         ends = [len(places)] * len(places)
         for i in range(len(places) - 2, -1, -1):
             follows = places[i + 1] == (places[i][0], places[i][1] + 1)
             ends[i] = ends[i + 1] if follows else i + 1
         self._kept.append(view.exchanges)
-        self._stretches[id(view.exchanges)] = places, ends
+        self._stretches[id(view.exchanges)] = places, ends, first
         return places, ends
 
     def _place_of(self, exchange: Exchange, wanted: bool) -> tuple[int, int]:
@@ -193,6 +191,12 @@ class LogWriter:
             self._kept.append(exchange)
             self.past.append(self.exchange(exchange, f"{self._place}an earlier turn"))
         return 1, self._past_of[id(exchange)]
+
+
+def _own_part(records: Sequence[TurnRecord], shared: set[str]) -> Sequence[TurnRecord]:
+    """A branch's turns from the first one on that the state does not have."""
+    first = next((i for i, record in enumerate(records) if record.id not in shared), len(records))
+    return records[first:]
 
 
 def summaries_wire(state: SessionState) -> list[dict[str, Any]]:
@@ -233,7 +237,7 @@ def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: 
         }
         if branches:
             wire["branches"] = [
-                [writer.turn(r, branch.notes.get(r.id, Note())) for r in own if r.id not in shared]
+                [writer.turn(r, branch.notes.get(r.id, Note())) for r in _own_part(own, shared)]
                 for branch, own in branches
             ]
             nodes = [_branch_nodes(state, branch, writer) for branch, _ in branches]
@@ -284,6 +288,7 @@ class LogReader:
     def record(self, wire: Mapping[str, Any], revive: Callable[[str, Any], Any] | None) -> TurnRecord:
         index = wire["index"]
         place = f"turn {index}"
+        _check_facts(wire, place)
         exchange = self.exchange(wire, place)
         if wire.get("early") and revive is not None:
             for values in (exchange.inputs, exchange.outputs):
@@ -348,6 +353,28 @@ class LogReader:
             history=None if wire.get("snapshot") is None else self.view(wire["snapshot"]),
             predictor=wire.get("predictor", ""),
         )
+
+
+_FACTS: dict[str, tuple[type, ...]] = {
+    "index": (int,),
+    "id": (str,),
+    "created": (int, float),
+    "model": (str,),
+    "replaces": (str,),
+    "feedback": (str,),
+    "exact": (bool,),
+}
+
+
+def _check_facts(wire: Mapping[str, Any], place: str) -> None:
+    for name, kinds in _FACTS.items():
+        value = wire.get(name)
+        if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            raise FormatError(f"{place}: {name} is a {type(value).__name__}")
+    usage = wire.get("usage")
+    for value in usage.values() if usage is not None else ():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise FormatError(f"{place}: usage holds a {type(value).__name__}")
 
 
 def _projection(wire: Mapping[str, Any]) -> Projection:
@@ -443,6 +470,8 @@ def _state(
     }
     for record, turn in zip(records, turns, strict=True):
         _complete(record, turn, reader, state, episodes)
+        if turn.get("score") is not None or turn.get("feedback") is not None:
+            state.set_note(record.id, Note(turn.get("score"), turn.get("feedback")))
         if turn.get("early"):
             record.view = _early_view(turn, reader, state, record, projection, rebuild)
     state.summaries = summaries_of(wire.get("summaries", ()))
@@ -460,17 +489,15 @@ def _complete(
     turn: Mapping[str, Any],
     reader: LogReader,
     state: SessionState,
-    episodes: Mapping[str, Sequence[Episode]],
+    episodes: Mapping[str, Sequence[Episode]] | None = None,
 ) -> None:
     """What of a record needs the whole log to be there."""
     record.view = reader.view(turn.get("snapshot"))
     record.calls = tuple(reader.call(call) for call in turn.get("calls", ()))
     record.nodes = {
-        path: _node_mark(state, path, mark, episodes.get(path, ()))
+        path: _node_mark(state, path, mark, (episodes or {}).get(path, ()))
         for path, mark in (turn.get("nodes") or {}).items()
     }
-    if turn.get("score") is not None or turn.get("feedback") is not None:
-        state.set_note(record.id, Note(turn.get("score"), turn.get("feedback")))
 
 
 def _check_order(records: Sequence[TurnRecord]) -> None:
@@ -511,13 +538,16 @@ def _early_view(
 
 def _branch(state: SessionState, reader: LogReader, own: Sequence[Mapping[str, Any]]) -> Branch:
     notes: dict[str, Note] = {}
-    position = state.position.back_to(own[0]["index"]) if own else state.position
+    records = state.position.records()
+    if own:
+        records = [record for record in records if record.index < own[0]["index"]]
     for turn in own:
         record = reader.record(turn, None)
-        record.view = reader.view(turn.get("snapshot"))
+        _complete(record, turn, reader, state)
         notes[record.id] = Note(turn.get("score"), turn.get("feedback"))
-        position = _branched(position, record)
-    return Branch(position, notes)
+        records.append(record)
+    _check_order(records)
+    return Branch(Position.of(records), notes)
 
 
 def _branch_nodes(state: SessionState, branch: Branch, writer: LogWriter) -> dict[str, Any]:
@@ -553,4 +583,6 @@ def _branched(position: Position, record: TurnRecord) -> Position:
 
 def _episode(state: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> Episode:
     records = [reader.record(turn, None) for turn in wire["turns"]]
+    for record, turn in zip(records, wire["turns"], strict=True):
+        _complete(record, turn, reader, state)
     return Episode(wire["turn"], tuple(records))

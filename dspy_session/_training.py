@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
+import dspy
 import dspy.utils.callback_context as callback_context
+
+from dspy_session._injection import is_session, parts
 
 Training = Literal["compile", "evaluate"]
 
@@ -46,6 +49,20 @@ def compiling() -> bool:
 def training() -> Training | None:
     """What the present call is made for, if it is not a user's."""
     return "compile" if compiling() else _walk(sys._getframe(1))
+
+
+def holder(copy: Any) -> Any:
+    """The session that the user holds, of which a `dspy.KNNFewShot` program made a copy for one call."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != "dspy.teleprompt.knn_fewshot":
+        frame = frame.f_back
+    if frame is None:
+        return None
+    for caller in dspy.settings.caller_modules or ():
+        found = [part for _, part in parts(caller) if is_session(part) and part.lineage == copy.lineage]
+        if found:
+            return None if copy in found else found[0]
+    return None
 
 
 class Birth:
@@ -110,7 +127,8 @@ def parallel_item() -> Item | None:
     while frame is not None:
         if frame.f_code.co_name == "worker" and frame.f_globals.get("__name__") == "dspy.utils.parallelizer":
             here = frame.f_locals
-            if {"self", "index", "submission_id"} <= here.keys():
+            # From Python 3.13 on this is a view of the frame whose keys() is a list.
+            if all(name in here for name in ("self", "index", "submission_id")):
                 return Item(here["self"], here["index"], here["submission_id"])
         frame = frame.f_back
     return None

@@ -20,7 +20,7 @@ import pydantic
 from dspy import History
 
 from dspy_session.errors import HistoryTypeError
-from dspy_session.turns import ALL_FIELDS, Exchange, Message, Projection, TurnRecord, private
+from dspy_session.turns import ALL_FIELDS, Exchange, Message, Projection, TurnRecord, keep
 
 
 class Log:
@@ -226,7 +226,7 @@ def as_message(value: Mapping[str, Any], input_names: frozenset[str], *, copy: b
     names = [name for name in value if name in input_names]
     if not names and len(value) > 1:
         names = [next(iter(value))]
-    return Message(private(value) if copy else value, names)
+    return Message(keep(value, "the history's field") if copy else value, names)
 
 
 def messages_of(history: Any) -> list[Mapping[str, Any]]:
@@ -240,7 +240,7 @@ def messages_of(history: Any) -> list[Mapping[str, Any]]:
     return []
 
 
-class SessionHistory(History):
+class SessionHistory(History):  # type: ignore[misc]
     """A `dspy.History` of a view of a conversation.
 
     It is O(1) to make and to copy: `messages`, a list of plain dicts that the holder may change, is built when it
@@ -300,10 +300,10 @@ class SessionHistory(History):
         return [] if self.untouched else self.__dict__["messages"][len(self.view) :]
 
     def model_dump(self, **kwargs: Any) -> dict[str, Any]:
-        return self._plain().model_dump(**kwargs)
+        return self._plain().model_dump(**kwargs)  # type: ignore[no-any-return]
 
     def model_dump_json(self, **kwargs: Any) -> str:
-        return self._plain().model_dump_json(**kwargs)
+        return self._plain().model_dump_json(**kwargs)  # type: ignore[no-any-return]
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> History:
         return self._plain().model_copy(update=dict(update or {}), deep=deep)

@@ -64,9 +64,15 @@ def has_stand_in(values: Mapping[str, Any]) -> bool:
 
 def private(values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of kept values that its holder may change."""
-    return {
-        name: value if isinstance(value, ATOMS) else copy.deepcopy(value) for name, value in values.items()
-    }
+    return {name: value if isinstance(value, ATOMS) else _copied(value) for name, value in values.items()}
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        # It could be copied when it was kept; one that no longer can must not make the turn unreadable.
+        return StandIn.of(value)
 
 
 class Message(dict[str, Any]):
@@ -283,7 +289,9 @@ class Turn:
             keep(inputs, "the input"), keep(outputs, "the output"), keep(extras or {}, "the extra")
         )
         view = HistoryView.of(history_snapshot, input_names=inputs)
-        self._record = TurnRecord(index, exchange, view, **({} if id is None else {"id": id}))
+        self._record = TurnRecord(index, exchange, view)
+        if id is not None:
+            self._record.id = id
         self._notes: _Notes = _OwnNotes(Note(score, feedback))
         self._cache: dict[str, Any] = {}
 
@@ -334,7 +342,7 @@ class Turn:
     @property
     def history_snapshot(self) -> dspy.History:
         """Exactly the history that the call was given."""
-        return self._own("snapshot", lambda: self._record.view.history(self._record))  # type: ignore[no-any-return]
+        return self._own("snapshot", lambda: self._record.view.history(self._record))
 
     @property
     def score(self) -> float | None:

@@ -82,7 +82,7 @@ class StandIn(str):
     def __repr__(self) -> str:
         return f"StandIn({str(self)!r}, type_name={self.type_name!r})"
 
-    def __getnewargs__(self) -> tuple[str, str, Any]:
+    def __getnewargs__(self) -> tuple[str, str, Any]:  # type: ignore[override]
         return str(self), self.type_name, self.data
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StandIn:
@@ -149,9 +149,12 @@ class Encoder:
         held = value if isinstance(value, StandIn) else StandIn.of(value)
         if not isinstance(value, StandIn):
             if self.strict:
-                raise SerializationError(f"{place}: a {held.type_name} cannot be written so that it comes back")
+                raise SerializationError(
+                    f"{place}: a {held.type_name} cannot be written so that it comes back"
+                )
             warnings.warn(
-                f"{place}: a {held.type_name} cannot keep its type in a file; its text is written", stacklevel=2
+                f"{place}: a {held.type_name} cannot keep its type in a file; its text is written",
+                stacklevel=2,
             )
         return {"$type": "stand-in", "class": held.type_name, "text": str(held), "data": held.data}
 
@@ -206,7 +209,11 @@ def _timedelta(encoder: Encoder, value: Any, place: str) -> Json:
 
 
 def _complex(encoder: Encoder, value: Any, place: str) -> Json:
-    return {"$type": "complex", "real": encoder.value(value.real, place), "imag": encoder.value(value.imag, place)}
+    return {
+        "$type": "complex",
+        "real": encoder.value(value.real, place),
+        "imag": encoder.value(value.imag, place),
+    }
 
 
 # The first that fits is used: subclasses stand before their bases.
@@ -234,7 +241,18 @@ _WRITERS: list[tuple[Any, Callable[[Encoder, Any, str], Json]]] = [
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-_DSPY_TYPES = ("Image", "Audio", "File", "Code", "History", "Tool", "ToolCalls", "Reasoning", "Citations", "Document")
+_DSPY_TYPES = (
+    "Image",
+    "Audio",
+    "File",
+    "Code",
+    "History",
+    "Tool",
+    "ToolCalls",
+    "Reasoning",
+    "Citations",
+    "Document",
+)
 
 
 def _known_types() -> dict[str, type]:
@@ -313,10 +331,16 @@ class Decoder:
         except FormatError:
             raise
         except (KeyError, TypeError, ValueError, ArithmeticError, binascii.Error) as error:
-            raise FormatError(f"{place}: damaged {value['$type']} ({type(error).__name__}: {error})") from error
+            raise FormatError(
+                f"{place}: damaged {value['$type']} ({type(error).__name__}: {error})"
+            ) from error
 
     def items(self, data: Mapping[str, Any], place: str) -> list[Any]:
         return [self.value(item, place) for item in data["items"]]
+
+    def knows(self, name: Any) -> bool:
+        """Whether the loading program named a class."""
+        return isinstance(name, str) and name in self._types
 
     def lookup(self, data: Mapping[str, Any], place: str) -> type | None:
         """The class that is named, if the loading program knows it."""
@@ -384,7 +408,12 @@ def _read_enum(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
 
 
 def _read_stand_in(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
-    return StandIn(data["text"], data["class"], data.get("data"))
+    held = data.get("data")
+    if isinstance(held, Mapping) and decoder.knows(held.get("class")):
+        return decoder.value(held, place)
+    if not isinstance(data["text"], str) or not isinstance(data["class"], str):
+        raise TypeError("text and class must be strings")
+    return StandIn(data["text"], data["class"], held)
 
 
 _READERS: dict[str, Callable[[Decoder, Mapping[str, Any], str], Any]] = {

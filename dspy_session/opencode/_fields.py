@@ -40,7 +40,7 @@ class Record:
         raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and bool(self.raw == other.raw)
+        return isinstance(other, Record) and type(self) is type(other) and bool(self.raw == other.raw)
 
     def __hash__(self) -> int:
         return hash((type(self).__name__, str(self.raw.get("id"))))

@@ -16,7 +16,8 @@ from dspy_session.opencode.parts import (
     TextPart,
     ToolCall,
 )
-from dspy_session.opencode.records import Message, SessionRecord, Step, Turn, TurnKind
+from dspy_session.opencode.records import Message, SessionRecord, Step, Turn
+from dspy_session.opencode.steps import TurnKind
 
 _SPOKEN = (TextPart, ReasoningPart, ToolCall)
 

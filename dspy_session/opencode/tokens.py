@@ -100,8 +100,8 @@ class Usage:
     issues: frozenset[CostIssue] = frozenset()
 
 
-_ORDER: tuple[Accounting, ...] = ("exact", "corrected", "ambiguous")
-_SOURCES: tuple[CostSource, ...] = ("none", "step", "message")
+_ORDER: dict[Accounting, int] = {"exact": 0, "corrected": 1, "ambiguous": 2}
+_SOURCES: dict[CostSource, int] = {"none": 0, "step": 1, "message": 2}
 
 
 def total_usage(usages: Iterable[Usage]) -> Usage:
@@ -113,8 +113,10 @@ def total_usage(usages: Iterable[Usage]) -> Usage:
         tokens += usage.tokens
         cost += usage.cost
         issues |= usage.issues
-        accounting = max(accounting, usage.accounting, key=_ORDER.index)
-        source = max(source, usage.source, key=_SOURCES.index)
+        if _ORDER[usage.accounting] > _ORDER[accounting]:
+            accounting = usage.accounting
+        if _SOURCES[usage.source] > _SOURCES[source]:
+            source = usage.source
     return Usage(tokens, cost, source, accounting, issues)
 
 

@@ -1,4 +1,4 @@
-"""Any store, from an event loop (asyncio or trio, by anyio), without blocking it.
+"""Any store, from an event loop, without blocking it.
 
 Each operation runs in a worker thread. One that writes is shielded from cancellation: a commit that has begun
 ends, and its outcome is what is stored. One that reads is abandoned when its task is cancelled.
@@ -46,7 +46,8 @@ class AsyncStore:
         # What was cancelled already must not begin to write.
         await anyio.lowlevel.checkpoint_if_cancelled()
         with anyio.CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+            result = await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        return result
 
     async def create(self, key: str, head: Mapping[str, Any], **options: Any) -> str:
         """See `Store.create`."""

@@ -22,20 +22,8 @@ USED = {
 BETWEEN_ROOMS = {
     *("attempts", "born_in", "lineage", "node_table", "path_of", "replayed_record", "training", "use_nodes"),
     *("watches", "windowed", "is_dspy_session"),
-    *(
-        "append",
-        "find",
-        "head",
-        "move",
-        "mutex",
-        "next_index",
-        "node",
-        "note",
-        "notes",
-        "position",
-        "set_head",
-    ),
-    *("set_note", "view", "of", "extend", "absorb"),
+    *("absorb", "append", "extend", "find", "head", "move", "mutex", "next_index", "node", "note", "notes"),
+    *("of", "position", "set_head", "set_note", "view"),
 }
 PROTOCOL = {name for name in dir(dspy.Module) if name not in ("batch", "load", "save")}
 
