@@ -26,7 +26,16 @@ from dspy_session._binding import BoundSession, Replay, UseState, bind
 from dspy_session._calls import Frame, TurnCall, hosted, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-from dspy_session._injection import COPY_OF, adopt, is_adopted, is_closed, is_session, parts, predictors
+from dspy_session._injection import (
+    COPY_OF,
+    adopt,
+    is_adopted,
+    is_closed,
+    is_session,
+    keep_callbacks,
+    parts,
+    predictors,
+)
 from dspy_session._optimizing import Optimizing
 from dspy_session._options import (
     Busy,
