@@ -60,7 +60,9 @@ def folded_text(answer: Any) -> str:
     for name in (*_TEXT_NAMES, *(name for name in fields if name != "reasoning")):
         if fields.get(name) is not None:
             return str(fields[name])
-    raise ConfigurationError(f"the answer holds no text: {sorted(fields) if fields else type(answer).__name__}")
+    raise ConfigurationError(
+        f"the answer holds no text: {sorted(fields) if fields else type(answer).__name__}"
+    )
 
 
 class Fold(Protocol):

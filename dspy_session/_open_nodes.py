@@ -261,13 +261,17 @@ def _mark(node: SessionState) -> NodeMark:
     return NodeMark(node.position, node.position, node.l2_memory, tuple(node.pending))
 
 
-def _remember(node: SessionState, policy: NodePolicy, record: TurnRecord, added: Iterable[TurnRecord]) -> None:
+def _remember(
+    node: SessionState, policy: NodePolicy, record: TurnRecord, added: Iterable[TurnRecord]
+) -> None:
     # Without a consolidator an episode is forgotten with its turn.
     if policy.consolidator is not None and (episode := tuple(added)):
         node.pending = [*node.pending, Episode(record.id, episode)]
 
 
-def add_to_nodes(table: NodeTable, session: Any, state: SessionState, exchange: Exchange) -> dict[str, NodeMark]:
+def add_to_nodes(
+    table: NodeTable, session: Any, state: SessionState, exchange: Exchange
+) -> dict[str, NodeMark]:
     """A turn that was added by hand is a call of those nodes that take and give just its fields.
 
     Returns:

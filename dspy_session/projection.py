@@ -13,9 +13,9 @@ from dspy import History
 
 from dspy_session import _context
 from dspy_session._calls import Frame
+from dspy_session._folding import transcript
 from dspy_session.errors import UnknownPathError
 from dspy_session.history import Position
-from dspy_session._folding import transcript
 
 _ROOT = ("", "root", ".")
 

@@ -54,7 +54,9 @@ def test_every_part_has_one_ledger_for_each_user(lm):
         assert sorted(state.node_states) == sorted(app.module.all())
         for path, node in state.node_states.items():
             assert [turn.inputs["question"] for turn in node.turns] == [f"{name} 0", f"{name} 1"], path
-    owners = [app.module.best.module if path == "best.module" else each for path, each in app.module.all().items()]
+    owners = [
+        app.module.best.module if path == "best.module" else each for path, each in app.module.all().items()
+    ]
     assert [len(owner.own_state) for owner in owners] == [0] * len(owners)
     for request in lm.requests:
         assert not ("alice" in str(request) and "bob" in str(request))

@@ -107,7 +107,10 @@ def test_functions_and_coroutine_functions(lm):
     async def consolidate(past_memory, episode_transcript):
         return "from a coroutine"
 
-    for function, expected in ((lambda **_: "from a function", "from a function"), (consolidate, "from a coroutine")):
+    for function, expected in (
+        (lambda **_: "from a function", "from a function"),
+        (consolidate, "from a coroutine"),
+    ):
         app = episodic(function)
         app(question="one")
         assert memory(app) == expected
@@ -226,7 +229,9 @@ def test_memories_are_committed_in_the_order_of_the_turns(lm):
     def consolidate(past_memory, episode_transcript):
         started.append(episode_transcript)
         time.sleep(0.02 if len(started) == 1 else 0.0)
-        words = [word for word in ("first", "second", "third") if f'"question": "{word}"' in episode_transcript]
+        words = [
+            word for word in ("first", "second", "third") if f'"question": "{word}"' in episode_transcript
+        ]
         return " ".join([past_memory, *words]).strip()
 
     app = episodic(consolidate, lock="async")
@@ -385,7 +390,12 @@ def test_after_a_file_undo_gives_them_back_too(lm):
     assert (node.l2_memory, len(node.pending)) == ("", 2)
     with app.use_state(SessionState.from_dict(loaded.to_dict())):
         app(question="again")
-    assert [word in keeper.told[-1]["episode"] for word in ("one", "two", "three", "again")] == [True, True, False, True]
+    assert [word in keeper.told[-1]["episode"] for word in ("one", "two", "three", "again")] == [
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_saved_size_stays_linear_while_the_consolidator_is_down(lm):

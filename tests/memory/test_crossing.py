@@ -38,12 +38,17 @@ class Everything(dspy.Module):
         self.stateless = dspy.Predict("question -> aside")
         self.part = sessionify(dspy.Predict("question -> note"))
         self._apps = [with_memory(dspy.ChainOfThought("question -> verdict"))]
-        self.best = dspy.BestOfN(dspy.Predict("question -> best"), N=2, reward_fn=lambda *_: 0.0, threshold=1.0)
+        self.best = dspy.BestOfN(
+            dspy.Predict("question -> best"), N=2, reward_fn=lambda *_: 0.0, threshold=1.0
+        )
         self.write = dspy.Predict("question -> answer")
 
     def forward(self, question):
         self.keeps(question=question)
-        pairs = [(node, dspy.Example(question=question).with_inputs("question")) for node in (self.episodic, self.part)]
+        pairs = [
+            (node, dspy.Example(question=question).with_inputs("question"))
+            for node in (self.episodic, self.part)
+        ]
         dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)
         self.shared(question=question)
         self.stateless(question=question)

@@ -140,7 +140,9 @@ def test_parallel_inside_forward_does_not_dead_lock(lm, lock, busy):
             self.worker = dspy.Predict("question -> answer")
 
         def forward(self, question):
-            pairs = [(app, dspy.Example(question=f"{question}.{n}").with_inputs("question")) for n in range(3)]
+            pairs = [
+                (app, dspy.Example(question=f"{question}.{n}").with_inputs("question")) for n in range(3)
+            ]
             if "." not in question:
                 dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)
             return self.worker(question=question)
@@ -150,7 +152,12 @@ def test_parallel_inside_forward_does_not_dead_lock(lm, lock, busy):
     with app.use_state(state):
         app(question="q")
     assert [turn.inputs["question"] for turn in state.turns] == ["q"]
-    assert sorted(t.inputs["question"] for t in state.node_states["worker"].turns) == ["q", "q.0", "q.1", "q.2"]
+    assert sorted(t.inputs["question"] for t in state.node_states["worker"].turns) == [
+        "q",
+        "q.0",
+        "q.1",
+        "q.2",
+    ]
 
 
 def test_a_failed_turn_frees_the_lock(lm):

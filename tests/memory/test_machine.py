@@ -80,7 +80,9 @@ class Machine(RuleBasedStateMachine):
     def consolidate(self, past_memory, episode_transcript):
         if self.broken:
             raise ConnectionError
-        questions = [json.loads(line[10:])["question"] for line in episode_transcript.splitlines() if "inputs" in line]
+        questions = [
+            json.loads(line[10:])["question"] for line in episode_transcript.splitlines() if "inputs" in line
+        ]
         return f"{past_memory}+{','.join(questions)}"
 
     # ── what the model of it all says ────────────────────────────────────────────────────────────────────
@@ -89,7 +91,9 @@ class Machine(RuleBasedStateMachine):
         """The messages that a node is shown: of the conversation, of its own, or none."""
         policy, node = self.policies[name], user.nodes[name]
         if policy == "shared":
-            return [m for question, answer in user.turns for m in ({"question": question}, {"answer": answer})]
+            return [
+                m for question, answer in user.turns for m in ({"question": question}, {"answer": answer})
+            ]
         own = {"persistent": node.calls + calls, "episodic": calls}.get(policy, [])
         memory = [{"long_term_memory": node.memory}] if policy == "episodic" and node.memory else []
         return memory + [m for question, out in own for m in ({"question": question}, {f"{name}_out": out})]

@@ -142,7 +142,7 @@ def test_paths_are_those_of_dspy(lm):
         ({"exclude": ["drafts", "_hidden"]}, ["think.predict", "by_name['critic']"]),
         ({"include": ["drafts"], "exclude": ["drafts[0]"]}, ["drafts[1]"]),
         ({"where": lambda path, node: "draft" in node.signature.output_fields}, ["drafts[0]", "drafts[1]"]),
-        ({"child_configs": {"drafts": {"enabled": False}, "drafts[1]": {"enabled": True}}}, 
+        ({"child_configs": {"drafts": {"enabled": False}, "drafts[1]": {"enabled": True}}},
          ["think.predict", "drafts[1]", "by_name['critic']", "_hidden"]),
         ({"child_configs": {"retriever": {"lifespan": "stateless"}, "retrievers['web']": {}}}, PATHS),
         ({"recursive": "predictors"}, PATHS),
@@ -154,7 +154,9 @@ def test_filters(lm, given, left):
     assert sorted(app.state.node_states) == sorted(left)
 
 
-@pytest.mark.parametrize("path", ["planer", "drafts[2]", "think.predictor", "forward", "", "drafts[", "retriever.x"])
+@pytest.mark.parametrize(
+    "path", ["planer", "drafts[2]", "think.predictor", "forward", "", "drafts[", "retriever.x"]
+)
 @pytest.mark.parametrize("how", ["include", "exclude", "child_configs"])
 def test_a_wrong_path_is_an_error_that_lists_the_nodes(lm, path, how):
     given = {path: {}} if how == "child_configs" else [path]
@@ -233,7 +235,9 @@ def test_react_remembers_its_steps(lm):
     lm._script = lambda chat, names: {
         name: {"next_tool_name": "finish", "next_tool_args": {}}.get(name, f"some {name}") for name in names
     }
-    app = with_memory(dspy.ReAct("question -> answer", tools=[look]), child_configs={"extract": {"enabled": False}})
+    app = with_memory(
+        dspy.ReAct("question -> answer", tools=[look]), child_configs={"extract": {"enabled": False}}
+    )
     run(app)
     assert sorted(app.state.node_states) == ["react"]
     assert len(past(lm.requests[2])) == 2
@@ -280,7 +284,9 @@ def test_the_original_program_keeps_nothing_and_sends_the_same_bytes(lm):
 
 
 def test_weights_are_the_programs(lm, tmp_path):
-    app = with_memory(Agent(), lifespan="episodic", consolidator=dspy.Predict("past_memory, episode_transcript -> memory"))
+    app = with_memory(
+        Agent(), lifespan="episodic", consolidator=dspy.Predict("past_memory, episode_transcript -> memory")
+    )
     run(app)
     app.save_weights(tmp_path / "weights.json")
     fresh = Agent()

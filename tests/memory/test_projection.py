@@ -43,7 +43,9 @@ def test_outside_of_a_call_there_is_nothing(lm):
 
 def test_ledgers_show_what_is_staged(lm):
     told = []
-    app = with_memory(Asking(lambda when: told.append((when, get_child_l1_ledger("planner"), get_child_l1_ledger("")))))
+    app = with_memory(
+        Asking(lambda when: told.append((when, get_child_l1_ledger("planner"), get_child_l1_ledger(""))))
+    )
     app(question="one")
     app(question="two")
     counts = [(when, node.count("- turn"), root.count("- turn")) for when, node, root in told]

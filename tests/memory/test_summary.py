@@ -26,7 +26,8 @@ class Teller:
         if self.fails:
             self.fails -= 1
             raise ConnectionError("down")
-        told = [line.split('"question": "')[1].split('"')[0] for line in transcript.splitlines() if "inputs" in line]
+        given = [line for line in transcript.splitlines() if "inputs" in line]
+        told = [line.split('"question": "')[1].split('"')[0] for line in given]
         return " ".join([past_summary, *told]).strip()
 
 
@@ -176,7 +177,7 @@ def test_nothing_goes_before_it_is_summarized(lm, teller):
     teller.fails = 4
     chat = session(teller, max_stored_turns=3)
     talk(chat, *"abcdef")
-    assert [turn.inputs["question"] for turn in chat.turns][0] == "a"
+    assert chat.turns[0].inputs["question"] == "a"
     talk(chat, "g")
     talk(chat, "h")
     assert seen(lm.requests[-1]) == ("a b c d e", ["f", "g"])
@@ -188,9 +189,8 @@ def test_the_initial_history_is_folded_or_kept(lm, teller):
     folded = session(teller, initial_history=seed)
     talk(folded, *"abcd")
     assert seen(lm.requests[-1]) == ("seed a", ["b", "c"])
-    kept = sessionify(
-        dspy.Predict("question -> answer"), initial_history=seed, window=summary(teller, keep=2, keep_initial=True)
-    )
+    window = summary(teller, keep=2, keep_initial=True)
+    kept = sessionify(dspy.Predict("question -> answer"), initial_history=seed, window=window)
     talk(kept, *"abcd")
     assert seen(lm.requests[-1]) == ("a", ["seed", "b", "c"])
 

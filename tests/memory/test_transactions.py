@@ -248,7 +248,8 @@ def test_parallel_inside_a_turn_stages_all_calls(lm):
             self.worker = dspy.Predict("question -> answer")
 
         def forward(self, question):
-            pairs = [(self.worker, dspy.Example(question=f"{question} {n}").with_inputs("question")) for n in range(4)]
+            examples = [dspy.Example(question=f"{question} {n}").with_inputs("question") for n in range(4)]
+            pairs = [(self.worker, example) for example in examples]
             answers = dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)
             return dspy.Prediction(answer=" ".join(answer.answer for answer in answers))
 
