@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from dspy import History
@@ -125,11 +126,17 @@ class Options:
     @property
     def projection(self) -> Projection:
         """Which fields of a turn enter the history."""
-        return Projection(
-            exclude=self.exclude_fields | {self.history_field},
-            inputs=self.history_input_fields,
-            extras=self.history_extras,
+        return _projection(
+            self.exclude_fields | {self.history_field}, self.history_input_fields, self.history_extras
         )
+
+
+@lru_cache(maxsize=256)
+def _projection(
+    exclude: frozenset[str], inputs: frozenset[str] | None, extras: frozenset[str]
+) -> Projection:
+    # Every turn refers to one: shared, it costs a conversation nothing.
+    return Projection(exclude, inputs, extras)
 
 
 def stored_turns(options: Options, state: SessionState, added: int = 1) -> int | None:

@@ -240,6 +240,10 @@ def messages_of(history: Any) -> list[Mapping[str, Any]]:
     return []
 
 
+# Shared by all histories, of which there is one a turn: pydantic only reads it, for a history is frozen.
+_FIELDS_SET = {"messages"}
+
+
 class SessionHistory(History):  # type: ignore[misc]
     """A `dspy.History` of a view of a conversation.
 
@@ -252,7 +256,7 @@ class SessionHistory(History):  # type: ignore[misc]
         """The history of a view, without reading it; with the turn that it was given to, if there was one."""
         self = cls.__new__(cls)
         object.__setattr__(self, "__dict__", {"_view": view, "_record": record})
-        object.__setattr__(self, "__pydantic_fields_set__", {"messages"})
+        object.__setattr__(self, "__pydantic_fields_set__", _FIELDS_SET)
         object.__setattr__(self, "__pydantic_extra__", None)
         object.__setattr__(self, "__pydantic_private__", None)
         return self
