@@ -278,6 +278,12 @@ def test_samplers_around_one_session_in_many_threads(wrap: Any) -> None:
         assert {len(node) for node in session.state.node_states.values()} == {8}
 
 
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:Pydantic serializer warnings:UserWarning",
+    "ignore:Item .* on TypedDict class:UserWarning",
+)
 @pytest.mark.parametrize("kind", ["BestOfN", "Refine"])
 def test_resampling_really_happens(kind: str, tmp_path: Any) -> None:
     from tests.optimizing.endpoint import endpoint

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
     "ignore:Pydantic serializer warnings:UserWarning",
+    "ignore:Item .* on TypedDict class:UserWarning",
     "ignore::DeprecationWarning",
 )
 
