@@ -158,7 +158,9 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             max_turns=max_turns,
             max_stored_turns=max_stored_turns,
             exclude_fields=exclude_fields,  # type: ignore[arg-type]
-            history_input_fields=history_input_fields if input_field_override is None else input_field_override,  # type: ignore[arg-type]
+            history_input_fields=history_input_fields
+            if input_field_override is None
+            else input_field_override,  # type: ignore[arg-type]
             history_extras=history_extras,  # type: ignore[arg-type]
             window=window,
             history_policy=history_policy,
@@ -202,7 +204,11 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         self._watches = not is_closed(module)
         self._table = None
         if self._node_arguments is None and any(is_session(part) for path, part in parts(module) if path):
-            self._node_arguments = {"default": SHARED, "recursive": False, "nested_sessions": options.nested_sessions}
+            self._node_arguments = {
+                "default": SHARED,
+                "recursive": False,
+                "nested_sessions": options.nested_sessions,
+            }
         self._paths: Mapping[int, tuple[str, Any]] | None = None
 
     if TYPE_CHECKING:
@@ -363,7 +369,15 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             types: classes of your own that stored values may have.
         """
         return Conversation(
-            self, key, store, scope=scope, lease=lease, ttl=ttl, on_conflict=on_conflict, last=last, types=types
+            self,
+            key,
+            store,
+            scope=scope,
+            lease=lease,
+            ttl=ttl,
+            on_conflict=on_conflict,
+            last=last,
+            types=types,
         )
 
     def replay(self) -> Replay:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dspy
 from dspy import History
@@ -48,7 +48,7 @@ Told = tuple[Callable[..., Any], Any, Turn]
 class _Recorder:
     """Stands among DSPy's calling modules, and so gets an entry for each model call of the turn."""
 
-    callbacks: list[Any] = []
+    callbacks: ClassVar[list[Any]] = []
 
     def __init__(self) -> None:
         self.history: list[Mapping[str, Any]] = []
@@ -65,7 +65,9 @@ class _Recorder:
             for name in total:
                 total[name] += int((entry.get("usage") or {}).get(name) or 0)
         known = [float(cost) for cost in costs if cost is not None]
-        return ", ".join(models) or None, Usage(**total, cost=sum(known) if known else None, calls=len(entries))
+        return ", ".join(models) or None, Usage(
+            **total, cost=sum(known) if known else None, calls=len(entries)
+        )
 
 
 class Frame:
@@ -130,9 +132,7 @@ class Frame:
             return None
         return self.view if self.nodes is None else self.nodes.view(predictor)
 
-    def heard(
-        self, predictor: Any, inputs: Mapping[str, Any], prediction: Any, view: HistoryView
-    ) -> None:
+    def heard(self, predictor: Any, inputs: Mapping[str, Any], prediction: Any, view: HistoryView) -> None:
         """Take note of a predictor's answer."""
         if self.nodes is not None:
             self.nodes.heard(predictor, inputs, prediction, view)
@@ -161,9 +161,9 @@ def open_turn(session: SessionBase, state: SessionState) -> Frame | None:
         return None
     for frame in innermost.around():
         # A task that outlives the turn belongs to it no more.
-        if frame.lineage == session.lineage and not frame.closed:
-            if frame.state is state or session.born_in is frame:
-                return frame
+        same = frame.lineage == session.lineage and not frame.closed
+        if same and (frame.state is state or session.born_in is frame):
+            return frame
     return None
 
 
@@ -248,7 +248,7 @@ class TurnCall:
             if not replay and open_turn(session, session.state) is None:
                 raise UnboundStateError(
                     "no state is bound: call the app inside `with app.use_state(state):`, or through "
-                    "`app.bind(state)`; it was built with unbound=\"error\""
+                    '`app.bind(state)`; it was built with unbound="error"'
                 )
         return session.state
 

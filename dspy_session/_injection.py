@@ -319,7 +319,7 @@ def node_annotations(root: Any) -> list[Any]:
         if isinstance(part, dspy.Predict):
             found += [info.annotation for info in part.signature.fields.values()]
         elif path and is_session(part):
-            found += node_annotations(part.module)  # type: ignore[attr-defined]
+            found += node_annotations(part.module)
     return found
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dspy
 
 from dspy_session import _chat
+from dspy_session._injection import node_annotations
 from dspy_session._options import Options
 from dspy_session._state_codec import decode_state, encode_state
-from dspy_session._injection import node_annotations
 from dspy_session._training import compiling
 from dspy_session.codec.files import read_json, write_json
 from dspy_session.codec.upgrades import checked
@@ -91,7 +91,9 @@ class Persistence:
             self.save_weights(path)
             return
         if Path(path).suffix in (".pkl", ".pickle"):
-            raise FormatError(f"{path}: a conversation is saved as JSON; save_weights(path) writes .pkl files")
+            raise FormatError(
+                f"{path}: a conversation is saved as JSON; save_weights(path) writes .pkl files"
+            )
         data = self.save_state(strict=strict)
         if any(getattr(predictor, "demos", None) for predictor in self.predictors()):
             warnings.warn(

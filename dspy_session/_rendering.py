@@ -40,7 +40,9 @@ Chat = dict[str, Any]
 CACHE_BYTES = 64 * 1024 * 1024
 """The most that cached renderings of past turns may take, over all conversations of the process."""
 
-DEMO_LEAD = "This is an example from another conversation, which has nothing to do with the present one. It began:"
+DEMO_LEAD = (
+    "This is an example from another conversation, which has nothing to do with the present one. It began:"
+)
 DEMO_END = "The example goes on:"
 REPLY_LEAD = "The conversation so far begins with this reply:"
 
@@ -282,9 +284,7 @@ def _past_messages(known: Facts, history: Any) -> list[Message]:
 
 
 def _shown_names(known: Facts, message: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(
-        name for name in (*known.inputs, *known.outputs) if message.get(name) is not None
-    )
+    return frozenset(name for name in (*known.inputs, *known.outputs) if message.get(name) is not None)
 
 
 def _has_tool_results(value: Any) -> bool:
@@ -340,9 +340,7 @@ def _plain_messages(messages: Sequence[Message]) -> list[Chat]:
 
 
 def _lead(begun: Sequence[Mapping[str, Any]]) -> str:
-    told = "\n\n".join(
-        _text({k: v for k, v in message.items() if v is not None}) for message in begun
-    )
+    told = "\n\n".join(_text({k: v for k, v in message.items() if v is not None}) for message in begun)
     return f"{DEMO_LEAD}\n\n{told}\n\n{DEMO_END}"
 
 
@@ -379,7 +377,9 @@ def _copied(chat: Chat) -> Chat:
 
 def _expanded(chats: list[Chat]) -> list[Chat]:
     """Images and other custom types as content parts, which DSPy makes of markers in the text."""
-    marked = [c for c in chats if isinstance(c["content"], str) and CUSTOM_TYPE_START_IDENTIFIER in c["content"]]
+    marked = [
+        c for c in chats if isinstance(c["content"], str) and CUSTOM_TYPE_START_IDENTIFIER in c["content"]
+    ]
     if marked:
         split_message_content_for_custom_types(marked)
     return chats

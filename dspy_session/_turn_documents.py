@@ -1,14 +1,13 @@
 """A state as the documents that a store keeps: a head, one document a turn, annotations for what comes later.
 
 A turn's document stands by itself: it holds the turn as `codec.wire` describes it, the turns of its nodes, and the
-tables of its snapshots; runs of its snapshots refer to turns of the line by their index. Scores, memories, summaries and pending
-episodes are annotations, because they come after the turn.
+tables of its snapshots; runs of its snapshots refer to turns of the line by their index. Scores, memories,
+summaries and pending episodes are annotations, because they come after the turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from dspy_session._state_codec import LogReader, LogWriter, summaries_of, summaries_wire
@@ -219,5 +218,3 @@ def _episode(wire: Mapping[str, Any], decoder: Decoder) -> Episode:
         _complete(reader, record, document, Log())
         records.append(record)
     return Episode(wire["turn"], tuple(records))
-
-

@@ -159,9 +159,7 @@ class Conversation:
 
     def _decoded(self, stored: StoredConversation) -> SessionState:
         annotated = self._session.program.annotations.values()
-        return state_of(
-            stored.head, stored.turns, stored.annotations, types=self._types, annotated=annotated
-        )
+        return state_of(stored.head, stored.turns, stored.annotations, types=self._types, annotated=annotated)
 
     def load_older(self, limit: int | None = None) -> list[Turn]:
         """Fetch turns before the loaded ones, and put them in front of the state.
@@ -274,9 +272,7 @@ class Conversation:
             else:
                 self._commit_at_end(new, annotations, turn)
 
-    def _write(
-        self, documents: list[Any], annotations: list[Any], keep: int | None, cost: float
-    ) -> None:
+    def _write(self, documents: list[Any], annotations: list[Any], keep: int | None, cost: float) -> None:
         for pause in (*_PAUSES, None):
             try:
                 if self.revision is None:
@@ -357,9 +353,13 @@ def needed_turns(session: SessionBase) -> int | None:
     """How many turns a program's windows can ever show; None: all of them."""
     windows = [session.options.window]
     if session.node_table is not None:
-        windows += [policy.options.window for policy in session.node_table.policies.values() if policy.records]
+        windows += [
+            policy.options.window for policy in session.node_table.policies.values() if policy.records
+        ]
     needs = [getattr(window, "needs", None) for window in windows]
-    return None if any(need is None for need in needs) else max(int(need) for need in needs if need is not None)
+    return (
+        None if any(need is None for need in needs) else max(int(need) for need in needs if need is not None)
+    )
 
 
 # ── stored conversations as training data ────────────────────────────────────────────────────────────────────
@@ -414,5 +414,7 @@ def _moment(since: str | datetime | None) -> datetime | None:
     try:
         moment = since if isinstance(since, datetime) else datetime.fromisoformat(since)
     except (TypeError, ValueError):
-        raise ConfigurationError(f"since must be a time in ISO 8601, such as 2026-10-01, not {since!r}") from None
+        raise ConfigurationError(
+            f"since must be a time in ISO 8601, such as 2026-10-01, not {since!r}"
+        ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)

@@ -291,9 +291,7 @@ class SessionHistory(History):  # type: ignore[misc]
         if self.untouched:
             return own
         now: list[dict[str, Any]] = self.__dict__["messages"]
-        return [
-            own[i] if i < len(own) and own[i] == message else message for i, message in enumerate(now)
-        ]
+        return [own[i] if i < len(own) and own[i] == message else message for i, message in enumerate(now)]
 
     def added(self) -> list[dict[str, Any]]:
         """The messages that a holder appended to the list."""

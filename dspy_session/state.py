@@ -233,7 +233,10 @@ class SessionState:
         stop = base.position.stop
         added = reached.position.records()[max(0, stop - reached.position.start) :]
         self.extend(base.position, reached.position, added, keep)
-        self.pending = [*self.pending, *(episode for episode in reached.pending if episode not in base.pending)]
+        self.pending = [
+            *self.pending,
+            *(episode for episode in reached.pending if episode not in base.pending),
+        ]
         for turn_id, note in reached.notes.items():
             if turn_id not in base.notes:
                 self.set_note(turn_id, note)
@@ -321,7 +324,9 @@ class SessionState:
 
     def set_note(self, turn_id: str, note: Note) -> None:
         """Give a turn its score and feedback, in this state alone."""
-        if note.score is not None and (isinstance(note.score, bool) or not isinstance(note.score, (int, float))):
+        if note.score is not None and (
+            isinstance(note.score, bool) or not isinstance(note.score, (int, float))
+        ):
             raise ConfigurationError(f"a score must be a number or None, not {note.score!r}")
         with self._mutex:
             if self._notes_shared:
@@ -351,7 +356,9 @@ class SessionState:
                 if record.id == wanted:
                     return record
         have = f"indexes {records[0].index} to {records[-1].index}" if records else "no turns"
-        raise UnknownPathError(f"no turn {getattr(turn, 'id', turn)!r} in this conversation, which has {have}")
+        raise UnknownPathError(
+            f"no turn {getattr(turn, 'id', turn)!r} in this conversation, which has {have}"
+        )
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -402,7 +409,9 @@ class SessionState:
         return self.fork()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts", "sink")}
+        return {
+            k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts", "sink")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

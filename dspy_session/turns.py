@@ -83,7 +83,9 @@ class Message(dict[str, Any]):
 
     __slots__ = ("input_names", "key")
 
-    def __init__(self, values: Mapping[str, Any], input_names: Iterable[str], *, cached: bool = False) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], input_names: Iterable[str], *, cached: bool = False
+    ) -> None:
         super().__init__(values)
         self.input_names = frozenset(input_names)
         self.key = next(_message_keys) if cached else None

@@ -198,9 +198,8 @@ def _inputs_of(module: Any) -> tuple[str, ...]:
     inner = getattr(module, "predict", module)
     signature = getattr(inner, "signature", None)
     if isinstance(signature, type) and issubclass(signature, dspy.Signature):
-        return tuple(
-            name for name, info in signature.input_fields.items() if info.annotation is not dspy.History
-        )
+        fields: Mapping[str, Any] = signature.input_fields  # type: ignore[attr-defined]
+        return tuple(name for name, info in fields.items() if info.annotation is not dspy.History)
     function = module
     if isinstance(module, dspy.Module):
         function = getattr(type(module), "forward", None) or getattr(type(module), "aforward", None)
