@@ -153,14 +153,13 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             raise ConfigurationError(f"a session wraps a dspy.Module, not {module!r}{hint}")
         if input_field_override is not None and history_input_fields is not None:
             raise ConfigurationError("history_input_fields and input_field_override are the same: give one")
+        shown_inputs = history_input_fields if input_field_override is None else input_field_override
         options = Options(
             history_field=history_field,
             max_turns=max_turns,
             max_stored_turns=max_stored_turns,
             exclude_fields=exclude_fields,  # type: ignore[arg-type]
-            history_input_fields=history_input_fields
-            if input_field_override is None
-            else input_field_override,  # type: ignore[arg-type]
+            history_input_fields=shown_inputs,  # type: ignore[arg-type]
             history_extras=history_extras,  # type: ignore[arg-type]
             window=window,
             history_policy=history_policy,

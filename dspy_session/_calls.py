@@ -29,7 +29,7 @@ from dspy_session._open_nodes import OpenNodes
 from dspy_session._options import stored_turns
 from dspy_session._program import bound
 from dspy_session._rendering import rendering
-from dspy_session.errors import HistoryTypeError, UnboundStateError
+from dspy_session.errors import HistoryTypeError, StoreError, UnboundStateError
 from dspy_session.history import HistoryView
 from dspy_session.memory import NodePolicy, memory_message
 from dspy_session.state import SessionState
@@ -161,8 +161,8 @@ def open_turn(session: SessionBase, state: SessionState) -> Frame | None:
         return None
     for frame in innermost.around():
         # A task that outlives the turn belongs to it no more.
-        same = frame.lineage == session.lineage and not frame.closed
-        if same and (frame.state is state or session.born_in is frame):
+        ours = frame.lineage == session.lineage and not frame.closed
+        if ours and (frame.state is state or session.born_in is frame):
             return frame
     return None
 
@@ -418,12 +418,12 @@ class TurnCall:
     def publish(self) -> None:
         """Hand the turn to where the state is kept; if that refuses it, it is no turn."""
         if self.turn is not None and self.state.sink is not None:
-            self.state.sink.publish()
+            self.state.sink.publish(self.turn)
 
     async def apublish(self) -> None:
         """`publish` from an async call."""
         if self.turn is not None and self.state.sink is not None:
-            await self.state.sink.apublish()
+            await self.state.sink.apublish(self.turn)
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -447,8 +447,12 @@ class TurnCall:
                     fold(wanted)
             except Exception as error:
                 _failed(f"the module that folds {wanted.what}", error)
-            else:
+                continue
+            try:
                 self.publish()
+            except StoreError as error:
+                # The turn itself is stored; what was folded is written with the next one.
+                _failed(f"storing {wanted.what}", error)
 
     async def afold(self) -> None:
         """`fold` from an async call."""
@@ -458,8 +462,11 @@ class TurnCall:
                     await afold(wanted)
             except Exception as error:
                 _failed(f"the module that folds {wanted.what}", error)
-            else:
+                continue
+            try:
                 await self.apublish()
+            except StoreError as error:
+                _failed(f"storing {wanted.what}", error)
 
     def tell(self) -> None:
         """Call `on_turn`, from a sync call."""

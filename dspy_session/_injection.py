@@ -214,7 +214,10 @@ class _PredictorCall:
 
     def answered(self, prediction: Any) -> None:
         if self._frame is not None and self._frame.listening:
-            given = {k: v for k, v in self.kwargs.items() if k != self._name and k not in _SETTINGS}
+            # What steers the call, such as the fresh model of a retry, is no input.
+            fields = self._predictor.signature.input_fields
+            steering = {self._name, *_SETTINGS} - {k for k in fields if k != self._name}
+            given = {k: v for k, v in self.kwargs.items() if k not in steering}
             self._frame.heard(self._predictor, given, prediction, self.view)
 
 

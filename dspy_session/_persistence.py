@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
-from dspy_session import _chat
+from dspy_session import _chat, windows
 from dspy_session._injection import node_annotations
 from dspy_session._options import Options
 from dspy_session._state_codec import decode_state, encode_state
@@ -28,7 +29,7 @@ Own = TypeVar("Own", bound="SessionBase")
 KIND = "dspy-session conversation"
 WHAT = "session state"
 
-# What a conversation file keeps of the options; functions and windows belong to the program.
+# What a conversation file keeps of the options, beside the window; functions belong to the program.
 STORED = (
     "history_field",
     "max_turns",
@@ -45,6 +46,7 @@ STORED = (
     "busy",
     "record",
 )
+_WINDOWS: dict[str, Any] = {"turns": windows.turns, "blocks": windows.blocks, "tokens": windows.tokens}
 _SETS = ("exclude_fields", "history_input_fields", "history_extras")
 
 
@@ -61,6 +63,8 @@ class Persistence:
         for name in STORED:
             value = getattr(self.options, name)
             config[name] = sorted(value) if isinstance(value, frozenset) else value
+        if self.options.max_turns is None:
+            config["window"] = _window_wire(self.options.window)
         state = encode_state(self.state, encoder=Encoder(strict=strict))
         return {"version": state.pop("version"), "kind": KIND, **config, **state}
 
@@ -155,8 +159,18 @@ class Persistence:
             raise FormatError(f"{path} holds weights, not a conversation: use session.load(path)")
         try:
             wire = checked(data, WHAT)
-            session = cls(module, **{**_stored_options(wire), **overrides})
+            stored = _stored_options(wire)
+            if overrides.get("window") is not None or overrides.get("max_turns") is not None:
+                # Each decides what is shown: one that is given takes the place of the other that is stored.
+                stored = {
+                    name: value for name, value in stored.items() if name not in ("window", "max_turns")
+                }
+            session = cls(module, **{**stored, **overrides})
             session.load_conversation(wire, types=types)
+            if "initial_history" in overrides:
+                session.own_state.set_head(overrides["initial_history"], session.program.known_inputs())
+            else:
+                session.options.initial_history = session.own_state.initial_history
         except FormatError as error:
             raise type(error)(f"{path}: {error}") from error
         return session
@@ -219,6 +233,25 @@ class Persistence:
         return session
 
 
+def _window_wire(window: Any) -> dict[str, Any] | None:
+    """A window of this library as JSON data; None for one of the program's own, which is given again at load."""
+    policy = type(window).__name__
+    if type(window) is not _WINDOWS.get(policy):
+        return None
+    given = {field.name: getattr(window, field.name) for field in dataclasses.fields(window)}
+    if policy == "tokens" and given.pop("count") is not windows.characters_over_four:
+        return None
+    return {"policy": policy, **given}
+
+
+def _window_of(wire: Mapping[str, Any]) -> Any:
+    given = dict(wire)
+    policy = given.pop("policy", None)
+    if policy not in _WINDOWS:
+        raise FormatError(f"the {WHAT} has an unknown window: {policy!r}")
+    return _WINDOWS[policy](**given)
+
+
 def _stored_options(wire: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: wire[name] for name in STORED if name in wire}
     for name in _SETS:
@@ -229,7 +262,9 @@ def _stored_options(wire: Mapping[str, Any]) -> dict[str, Any]:
     if field and isinstance(options.get("exclude_fields"), set):
         options["exclude_fields"].discard(field)
     try:
+        if wire.get("window") is not None:
+            options["window"] = _window_of(wire["window"])
         Options(**options)
-    except (ConfigurationError, TypeError) as error:
+    except (ConfigurationError, TypeError, ValueError) as error:
         raise FormatError(f"the {WHAT} is damaged: {error}") from error
     return options

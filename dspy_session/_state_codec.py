@@ -330,6 +330,8 @@ class LogReader:
         runs = tuple((kind, start, stop) for kind, start, stop in wire.get("runs", ()))
         if not runs:
             return HistoryView(head=head)
+        if not all(type(number) is int for run in runs for number in run):
+            raise FormatError(f"a snapshot's runs are no whole numbers: {wire['runs']!r}")
         projection = self.projections[wire["projection"]]
         if len(runs) == 1 and runs[0][0] == 0:
             _, start, stop = runs[0]
@@ -340,6 +342,9 @@ class LogReader:
 
     def _gather(self, runs: tuple[tuple[int, int, int], ...]) -> tuple[list[Exchange], int]:
         """The exchanges of several runs. Snapshots that differ in where they end share one list."""
+        runs = tuple(
+            (kind, *self._in_bounds(start, stop, *self._source(kind)[1:])) for kind, start, stop in runs
+        )
         kind, start, stop = runs[-1]
         key = (*runs[:-1], (kind, start, -1))
         if key not in self._mixed:
@@ -349,9 +354,12 @@ class LogReader:
         gathered += self._run(kind, start, stop)[len(gathered) - before :]
         return gathered, before + stop - start
 
-    def _run(self, kind: int, start: int, stop: int) -> list[Exchange]:
+    def _source(self, kind: int) -> tuple[list[Exchange], int, int]:
         source, base = (self.log.exchanges, self.log.base) if kind == 0 else (self.past, 0)
-        start, stop = self._in_bounds(start, stop, base, len(source))
+        return source, base, len(source)
+
+    def _run(self, kind: int, start: int, stop: int) -> list[Exchange]:
+        source, base, _ = self._source(kind)
         return source[start - base : stop - base]
 
     def _in_bounds(self, start: int, stop: int, base: int, count: int) -> tuple[int, int]:

@@ -73,16 +73,19 @@ class Birth:
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
-        self._over = False
+        # The thread may compile something else later: this compile is over when its own frame is gone.
+        self._frame = _outermost_compile()
 
     def compile_is_over(self) -> bool:
         """Whether the compile that the copy was made in has ended. Once it has, it stays so."""
-        if not self._over:
-            if threading.get_ident() == self._thread:
-                self._over = training() is None
-            else:
-                self._over = _walk(_stack_of(self._thread)) != "compile"
-        return self._over
+        if self._frame is not None:
+            here = threading.get_ident() == self._thread
+            frame = sys._getframe() if here else sys._current_frames().get(self._thread)
+            while frame is not None and frame is not self._frame:
+                frame = frame.f_back
+            if frame is None:
+                self._frame = None
+        return self._frame is None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Birth:
         return self
@@ -93,12 +96,18 @@ class Birth:
 
 def _over() -> Birth:
     birth = Birth()
-    birth._over = True
+    birth._frame = None
     return birth
 
 
-def _stack_of(thread: int) -> FrameType | None:
-    return sys._current_frames().get(thread)
+def _outermost_compile() -> FrameType | None:
+    found: FrameType | None = None
+    here: FrameType | None = sys._getframe(1)
+    while here is not None:
+        if _of_compile(here):
+            found = here
+        here = here.f_back
+    return found
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ summaries and pending episodes are annotations, because they come after the turn
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from dspy_session._state_codec import LogReader, LogWriter, summaries_of, summaries_wire
@@ -21,6 +22,16 @@ from dspy_session.turns import Note, TurnRecord
 
 WHAT = "stored conversation"
 Document = dict[str, Any]
+
+NESTED = "\x1f"
+"""Between the path of a session that is a part of a program and the path of a node in it: in no attribute's name."""
+
+
+def node_at(state: SessionState, path: str) -> SessionState:
+    """The state of a node, or of a node of a node; of the root for the empty path."""
+    for name in path.split(NESTED) if path else ():
+        state = state.node(name)
+    return state
 
 
 class StoredTurn(Protocol):
@@ -39,33 +50,53 @@ class StoredTurn(Protocol):
 
 def head_document(state: SessionState, history_field: str) -> Document:
     """What is written once, when a conversation begins."""
-    writer = LogWriter(Encoder(), (), "")
     return {
         "version": VERSION,
         "conversation": state.conversation_id,
         "history_field": history_field,
         "turns": [],
-        "initial_history": None if state.initial_history is None else writer.messages(state.head),
+        "initial_history": _head(state),
     }
 
 
-def turn_document(state: SessionState, record: TurnRecord) -> Document:
-    """One turn with its node turns."""
-    document = _document(record, state.position, f"turn {record.index}, ")
+def _head(state: SessionState) -> list[Any] | None:
+    writer = LogWriter(Encoder(), (), "")
+    return None if state.initial_history is None else writer.messages(state.head)
+
+
+def turn_document(record: TurnRecord, line: Position, known: Iterable[TurnRecord] = ()) -> Document:
+    """One turn with its node turns, and theirs.
+
+    Args:
+        record: the turn.
+        line: the line that it is a turn of.
+        known: turns that are on the line as other objects, by whose index snapshots may refer to them.
+    """
+    return _turn(record, line, f"turn {record.index}, ", known)
+
+
+def _turn(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRecord] = ()) -> Document:
+    document = _document(record, line, place, known)
     nodes = {}
     for path, mark in record.nodes.items():
-        added = mark.after.records()[mark.before.stop - mark.after.start :]
+        # A node that keeps few turns may have let go of some of this very turn.
+        added = mark.after.records()[max(0, mark.before.stop - mark.after.start) :]
         wire = document.get("nodes", {}).get(path, {})
         nodes[path] = {
             # Episodes that wait are annotations here.
             **{name: value for name, value in wire.items() if name != "pending"},
-            "turns": [_document(node, mark.after, f"turn {record.index}, node {path}, ") for node in added],
+            "turns": [_turn(node, mark.after, f"{place}node {path}, ") for node in added],
         }
     return {**document, "nodes": nodes} if nodes else document
 
 
-def _document(record: TurnRecord, line: Position, place: str) -> Document:
-    writer = LogWriter(Encoder(), [record], place, line)
+def _document(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRecord] = ()) -> Document:
+    records = [record]
+    if record.view.exchanges is not line.log.exchanges and len(record.view):
+        # After a step back the line goes on in another list: its turns are to be recognised one by one.
+        records = [*known, *line.records(), record]
+    # What a state lets go of stays in the store.
+    writer = LogWriter(Encoder(), records, place, replace(line, start=line.log.base))
     wire = writer.turn(record, Note())
     del wire["score"]
     tables = {name: table for name, table in writer.tables().items() if table}
@@ -75,6 +106,11 @@ def _document(record: TurnRecord, line: Position, place: str) -> Document:
 def note_annotation(turn_id: str, note: Note) -> Document:
     """A turn's score and feedback."""
     return {"kind": "note", "turn": turn_id, "score": note.score, "feedback": note.feedback}
+
+
+def head_annotation(state: SessionState) -> Document:
+    """The messages in front of the turns, where they were changed after the conversation had begun."""
+    return {"kind": "head", "messages": _head(state)}
 
 
 def memory_annotation(path: str, memory: str) -> Document:
@@ -125,7 +161,7 @@ def state_of(
     try:
         checked(head, WHAT)
         state = _opened(head, decoder)
-        _read_turns(state, turns, decoder)
+        _Lines(decoder).root(state, turns)
         for annotation in annotations:
             _read_annotation(state, annotation, decoder)
         state.dirty_notes.clear()
@@ -139,27 +175,77 @@ def state_of(
 def _opened(head: Mapping[str, Any], decoder: Decoder) -> SessionState:
     state = SessionState()
     state.conversation_id = head["conversation"]
-    initial = head.get("initial_history")
-    if initial is not None:
-        messages = LogReader(decoder, {}, frozenset()).messages(initial)
-        state.set_head(HistoryView(head=messages).history())
+    _set_head(state, head.get("initial_history"), decoder)
     return state
 
 
-def _read_turns(state: SessionState, turns: Sequence[StoredTurn], decoder: Decoder) -> None:
-    readers = [_reader(turn.data, decoder) for turn in turns]
-    records = [
-        reader.record({**turn.data, "index": turn.index}, None)
-        for reader, turn in zip(readers, turns, strict=True)
-    ]
-    state.move(Position.of(records))
-    nodes: dict[str, list[TurnRecord]] = {}
-    for reader, record, turn in zip(readers, records, turns, strict=True):
-        _complete(reader, record, turn.data, state.position.log)
-        _read_nodes(state, record, turn.data, decoder, nodes)
-        for annotation in turn.annotations:
-            if annotation.get("kind") == "note":
-                state.set_note(record.id, Note(annotation.get("score"), annotation.get("feedback")))
+def _set_head(state: SessionState, messages: Any, decoder: Decoder) -> None:
+    read = None if messages is None else LogReader(decoder, {}, frozenset()).messages(messages)
+    state.set_head(None if read is None else HistoryView(head=read).history())
+
+
+class _Lines:
+    """Reads the turns of a state's line and of its nodes' lines, and says which are not exact."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        # What was sent is not known any more of these, nor of turns that were shown them.
+        self._redacted: set[int] = set()
+
+    def root(self, state: SessionState, turns: Sequence[StoredTurn]) -> None:
+        readers = [_reader(turn.data, self._decoder) for turn in turns]
+        records = [
+            reader.record({**turn.data, "index": turn.index}, None)
+            for reader, turn in zip(readers, turns, strict=True)
+        ]
+        state.move(Position.of(records))
+        for reader, record, turn in zip(readers, records, turns, strict=True):
+            redacted = bool(turn.data.get("redacted"))
+            self._complete(state, reader, record, turn.data, redacted)
+            for annotation in turn.annotations:
+                if annotation.get("kind") == "note":
+                    state.set_note(record.id, Note(annotation.get("score"), annotation.get("feedback")))
+
+    def _complete(
+        self,
+        state: SessionState,
+        reader: LogReader,
+        record: TurnRecord,
+        document: Mapping[str, Any],
+        redacted: bool,
+    ) -> None:
+        _complete(reader, record, document, state.position.log)
+        if redacted:
+            self._redacted.add(id(record.exchange))
+        view = record.view
+        shown = view.exchanges[view.start - view.base : view.stop - view.base] if self._redacted else ()
+        nodes = self._nodes(state, record, document, redacted)
+        if redacted or not nodes or any(id(exchange) in self._redacted for exchange in shown):
+            record.exact = False
+
+    def _nodes(
+        self, state: SessionState, record: TurnRecord, document: Mapping[str, Any], redacted: bool
+    ) -> bool:
+        """Read the nodes' turns; whether all of them are exact."""
+        marks, exact = {}, True
+        for path, wire in (document.get("nodes") or {}).items():
+            node, turns = state.node(path), wire.get("turns", ())
+            before = node.position
+            first = wire["after"] - len(turns) if turns else wire["before"]
+            if before.stop != first:
+                # Nothing of it is loaded, or it let go of turns between these and the earlier ones.
+                node.move(Position(Log((), first), first, first))
+                before = before if len(before) else node.position
+            for turn in turns:
+                reader = _reader(turn, self._decoder)
+                added = reader.record({**turn, "index": node.position.stop}, None)
+                node.append(added)
+                self._complete(node, reader, added, turn, redacted)
+                exact = exact and added.exact
+            marks[path] = NodeMark(before, node.position, wire.get("memory", ""))
+        if marks:
+            record.nodes = marks
+        return exact
 
 
 def _reader(document: Mapping[str, Any], decoder: Decoder) -> LogReader:
@@ -172,42 +258,21 @@ def _complete(reader: LogReader, record: TurnRecord, document: Mapping[str, Any]
     reader.log = log
     record.view = reader.view(document.get("snapshot"))
     record.calls = tuple(reader.call(call) for call in document.get("calls", ()))
-    if reader.cut or document.get("redacted"):
+    if reader.cut:
         record.exact = False
 
 
-def _read_nodes(
-    state: SessionState,
-    record: TurnRecord,
-    document: Mapping[str, Any],
-    decoder: Decoder,
-    nodes: dict[str, list[TurnRecord]],
-) -> None:
-    marks = {}
-    for path, wire in (document.get("nodes") or {}).items():
-        node = state.node(path)
-        before = node.position
-        if path not in nodes:
-            nodes[path] = []
-            before = Position(Log((), wire["before"]), wire["before"], wire["before"])
-            node.move(before)
-        for turn in wire.get("turns", ()):
-            reader = _reader(turn, decoder)
-            added = reader.record({**turn, "index": node.position.stop}, None)
-            node.append(added)
-            _complete(reader, added, turn, node.position.log)
-        marks[path] = NodeMark(before, node.position, wire.get("memory", ""))
-    record.nodes = marks
-
-
 def _read_annotation(state: SessionState, annotation: Mapping[str, Any], decoder: Decoder) -> None:
-    path = annotation.get("path") or ""
-    if annotation.get("kind") == "memory":
-        (state.node(path) if path else state).l2_memory = annotation["text"]
-    elif annotation.get("kind") == "episodes":
-        state.node(path).pending = [_episode(wire, decoder) for wire in annotation["episodes"]]
-    elif annotation.get("kind") == "summaries":
-        (state.node(path) if path else state).summaries = summaries_of(annotation["summaries"])
+    kind = annotation.get("kind")
+    if kind == "head":
+        _set_head(state, annotation["messages"], decoder)
+    elif kind == "memory":
+        node_at(state, annotation.get("path") or "").l2_memory = annotation["text"]
+    elif kind == "episodes":
+        node = node_at(state, annotation.get("path") or "")
+        node.pending = [_episode(wire, decoder) for wire in annotation["episodes"]]
+    elif kind == "summaries":
+        node_at(state, annotation.get("path") or "").summaries = summaries_of(annotation["summaries"])
 
 
 def _episode(wire: Mapping[str, Any], decoder: Decoder) -> Episode:

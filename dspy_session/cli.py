@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from dspy_session.errors import DspySessionError
 from dspy_session.opencode import commands as opencode_commands
+from dspy_session.stores import commands as store_commands
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,6 +17,7 @@ def parser() -> argparse.ArgumentParser:
     program = argparse.ArgumentParser(prog="dspy-session", description="Conversations for DSPy programs.")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
     opencode_commands.add_parsers(commands)
+    store_commands.add_commands(commands)
     return program
 
 

@@ -8,51 +8,78 @@ loaded. A turn that the store refuses is no turn of the state either.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import anyio
 import anyio.to_thread
-import dspy
 
-from dspy_session import _context, examples
+from dspy_session import _context, telemetry
 from dspy_session._binding import refuse_generator
+from dspy_session._kept import Kept, follow, merge_memories
 from dspy_session._options import one_of
-from dspy_session._turn_documents import (
-    episodes_annotation,
-    head_document,
-    memory_annotation,
-    note_annotation,
-    state_of,
-    summaries_annotation,
-    turn_document,
-)
+from dspy_session._stored_examples import stored_examples
+from dspy_session._turn_documents import head_document, state_of, turn_document
+from dspy_session._windowed import keeps_few, needed_turns, shows_enough
 from dspy_session.errors import (
+    BindingError,
     ConfigurationError,
     ConversationExistsError,
     ConversationNotFoundError,
+    LeaseError,
     StaleStateError,
+    StoreError,
     StoreUnavailableError,
 )
-from dspy_session.history import Position
+from dspy_session.history import Log, Position
 from dspy_session.state import SessionState
 from dspy_session.stores.aio import AsyncStore
+from dspy_session.stores.base import MAX_KEY_BYTES, Store
+from dspy_session.stores.lease import pauses
 from dspy_session.turns import Turn, TurnRecord, Usage
 
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
-    from dspy_session.stores.base import Store, StoredConversation
+    from dspy_session.stores.base import Document, StoredConversation
+
+__all__ = ["Conversation", "LeaseMode", "OnConflict", "needed_turns", "stored_examples"]
 
 OnConflict = Literal["raise", "fork", "append"]
 LeaseMode = Literal["wait", "fail"]
+Result = TypeVar("Result")
 
 _PAUSES = (0.05, 0.3, 1.0)
 """Seconds between tries of a commit whose answer was lost; repeating one is harmless."""
 
+_TRIES_AT_END = 60
+"""Each try that fails is a commit of somebody else; the pauses between them add up to a quarter of a minute."""
+
 _TITLE = 80
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What is to be committed: what the store will have then, and what of it is new."""
+
+    kept: Kept
+    new: list[TurnRecord]
+    annotations: list[Document]
+    noted: frozenset[str]
+    keep: int | None
+    cost: float
+
+    @property
+    def empty(self) -> bool:
+        return not self.new and not self.annotations and self.keep is None
+
+    def turn(self) -> Turn | None:
+        return Turn.of(self.new[-1], self.kept.state) if self.new else None
 
 
 class Conversation:
@@ -63,7 +90,6 @@ class Conversation:
         scope: the tenant.
         state: the `SessionState`; inside the block it is bound to the session.
         revision: the store's revision; None while nothing is stored.
-        first: the index of the oldest turn that is loaded.
     """
 
     state: SessionState
@@ -85,19 +111,25 @@ class Conversation:
             one_of("lease", lease, get_args(LeaseMode))
         one_of("on_conflict", on_conflict, get_args(OnConflict))
         self._session = session
-        self._store: Store = store.store if isinstance(store, AsyncStore) else store
+        self._store = store.store if isinstance(store, AsyncStore) else store
+        if not isinstance(self._store, Store):
+            raise ConfigurationError(f"store must be a Store (open_store(url) makes one), not {store!r}")
         self._lease, self._ttl, self._on_conflict = lease, ttl, on_conflict
-        self._last = needed_turns(session) if last is None else last
-        self._types = tuple(types)
+        self._last, self._types = last, tuple(types)
         self._fence: int | None = None
         self._blocks: contextlib.ExitStack | contextlib.AsyncExitStack | None = None
+        self._kept = Kept(SessionState())
+        self._lowest = 0
+        # Calls may run side by side in the block; their commits come one after the other.
+        self._writing = threading.RLock()
+        self._refused: dict[str, BaseException] = {}
         self.key, self.scope = key, scope
         self.revision: str | None = None
 
     # ── the block ────────────────────────────────────────────────────────────────────────────────────────
 
     def __enter__(self) -> Conversation:
-        refuse_generator(sys._getframe(1))
+        self._begin(sys._getframe(1))
         with contextlib.ExitStack() as stack:
             if self._lease is not None:
                 wait = None if self._lease == "wait" else 0.0
@@ -108,14 +140,15 @@ class Conversation:
             self._blocks = stack.pop_all()
         return self
 
-    def __exit__(self, *details: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
         blocks, self._blocks = self._blocks, None
         assert isinstance(blocks, contextlib.ExitStack)
         with blocks:
-            self.flush()
+            if kind is None:
+                self.publish()
 
     async def __aenter__(self) -> Conversation:
-        refuse_generator(sys._getframe(1))
+        self._begin(sys._getframe(1))
         async with contextlib.AsyncExitStack() as stack:
             if self._lease is not None:
                 wait = None if self._lease == "wait" else 0.0
@@ -126,20 +159,28 @@ class Conversation:
             self._blocks = stack.pop_all()
         return self
 
-    async def __aexit__(self, *details: Any) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *details: Any) -> None:
         blocks, self._blocks = self._blocks, None
         assert isinstance(blocks, contextlib.AsyncExitStack)
         async with blocks:
-            await self.apublish()
+            if kind is None:
+                await self.apublish()
+
+    def _begin(self, caller: Any) -> None:
+        refuse_generator(caller)
+        if self._blocks is not None:
+            raise BindingError("this conversation is open already: call session.conversation(…) for each block")
+        self._refused, self._fence = {}, None
+        telemetry.opened(self.key)
 
     @contextlib.contextmanager
-    def _bound(self) -> Any:
+    def _bound(self) -> Iterator[None]:
         self.state.sink = self
         try:
             with _context.entered(_context.binding(self._session.lineage, self.state)):
                 yield
         finally:
-            self.state.sink = None
+            self.state.sink = _Closed(self.key)
 
     # ── loading ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,17 +190,33 @@ class Conversation:
         return self.state.position.start
 
     def _load(self) -> None:
+        last = needed_turns(self._session) if self._last is None else self._last
         try:
-            stored = self._store.load(self.key, scope=self.scope, last=self._last)
+            stored = self._store.load(self.key, scope=self.scope, last=last)
+            while self._last is None and last is not None and not self._complete(stored):
+                # A node that is seldom called has its newest turns further back.
+                last = max(1, last) * 2
+                stored = self._store.load(self.key, scope=self.scope, last=last)
         except ConversationNotFoundError:
-            self.state, self.revision = self._session.new_state(), None
+            self.state, self.revision, self._lowest = self._session.new_state(), None, 0
         else:
-            self.state, self.revision = self._decoded(stored), stored.revision
-        self._remember()
+            self.state, self.revision, self._lowest = self._decoded(stored), stored.revision, stored.first
+        self._kept = Kept(self.state)
+
+    def _complete(self, stored: StoredConversation) -> bool:
+        if not stored.turns or stored.turns[0].index == stored.first:
+            return True
+        return shows_enough(self._session, self._decoded(stored))
 
     def _decoded(self, stored: StoredConversation) -> SessionState:
         annotated = self._session.program.annotations.values()
-        return state_of(stored.head, stored.turns, stored.annotations, types=self._types, annotated=annotated)
+        state = state_of(
+            stored.head, stored.turns, stored.annotations, types=self._types, annotated=annotated
+        )
+        if not stored.turns and stored.total:
+            state.move(Position(Log((), stored.total), stored.total, stored.total))
+        keeps_few(self._session, state)
+        return state
 
     def load_older(self, limit: int | None = None) -> list[Turn]:
         """Fetch turns before the loaded ones, and put them in front of the state.
@@ -169,252 +226,286 @@ class Conversation:
 
         Returns:
             The fetched turns, oldest first.
+
+        Raises:
+            StaleStateError: somebody else has changed the conversation.
         """
-        self.flush()
-        if self.revision is None or self.first == 0:
-            return []
-        before = self.first
-        wanted = len(self.state) + (before if limit is None else min(limit, before))
-        stored = self._store.load(self.key, scope=self.scope, last=wanted)
-        if stored.revision != self.revision:
-            raise StaleStateError(self.revision, stored.revision)
-        self.state.absorb(self._decoded(stored))
-        self._remember()
-        return [turn for turn in self.state.turns if turn.index < before]
+        with self._writing:
+            self.flush()
+            before = self.first
+            if self.revision is None or before <= self._lowest:
+                return []
+            wanted = len(self.state) + (before if limit is None else min(limit, before))
+            stored = self._store.load(self.key, scope=self.scope, last=wanted)
+            if stored.revision != self.revision:
+                raise StaleStateError(self.revision, stored.revision)
+            self._become(self._decoded(stored))
+            self._kept = Kept(self.state)
+            return [turn for turn in self.state.turns if turn.index < before]
 
     async def aload_older(self, limit: int | None = None) -> list[Turn]:
         """`load_older` for async code."""
         return await anyio.to_thread.run_sync(self.load_older, limit)
 
+    def _become(self, state: SessionState) -> None:
+        state.branches = self.state.branches
+        self.state.absorb(state)
+
     # ── committing ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _remember(self) -> None:
-        """Take note of what the store has."""
-        self._kept: Position = self.state.position
-        self._memories = _memories(self.state)
-        self.state.dirty_notes.clear()
+    def publish(self, turn: Turn | None = None) -> None:
+        """Write what is new; if the store refuses it, the state goes back to what the store has.
 
-    def publish(self) -> None:
-        """Write what is new; if the store refuses it, the state goes back to what the store has."""
-        try:
-            self.flush()
-        except BaseException:
-            self._take_back()
-            raise
+        Args:
+            turn: the turn that must be stored then.
+        """
+        with self._writing:
+            self._raise_if_refused(turn)
+            try:
+                self.flush()
+            except BaseException as error:
+                self._take_back(error)
+                raise
 
-    async def apublish(self) -> None:
+    async def apublish(self, turn: Turn | None = None) -> None:
         """`publish` from async code: in a worker thread, and to its end even if the task is cancelled."""
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.publish)
+            await anyio.to_thread.run_sync(self.publish, turn)
 
-    def _take_back(self) -> None:
+    def _raise_if_refused(self, turn: Turn | None) -> None:
+        error = None if turn is None else self._refused.get(turn.id)
+        if error is not None:
+            refusal = StoreError(f"the turn was not stored, with another one beside it: {error}")
+            refusal.turn = turn
+            raise refusal from error
+
+    def _take_back(self, error: BaseException) -> None:
         with self.state.mutex:
-            surplus = self.state.position.stop - self._shared()
-            if surplus > 0:
-                self.state.undo(surplus)
-
-    def _shared(self) -> int:
-        """Up to which index the state's turns are those of the store."""
-        kept, now = self._kept, self.state.position
-        if now.log is kept.log:
-            return min(now.stop, kept.stop)
-        shared = max(kept.start, now.start)
-        for ours, theirs in zip(
-            now.records()[shared - now.start :], kept.records()[shared - kept.start :], strict=False
-        ):
-            if ours is not theirs:
-                break
-            shared += 1
-        return shared
+            position = self.state.position
+            refused = position.records()[max(0, self._kept.shared(position) - position.start) :]
+            self._refused.update({record.id: error for record in refused})
+            self._kept.restore(self.state)
+        telemetry.count("failures", len(refused))
 
     def flush(self) -> None:
         """Write whatever was changed by other means than calls: edits, undone turns, scores, memories.
 
-        The end of the block does it, too.
+        The end of the block does it, too, unless an exception ends it.
 
         Raises:
             StaleStateError: somebody else has changed the conversation.
         """
-        with self.state.mutex:
-            shared = self._shared()
-            new = self.state.position.records()[shared - self.state.position.start :]
-            annotations = self._annotations()
-            back = shared < self._kept.stop
-        if new or annotations or back:
-            self._commit(new, annotations, shared if back else None)
-            self._remember()
-
-    def _annotations(self) -> list[dict[str, Any]]:
-        on_line = {record.id for record in self.state.position.records()} if self.state.dirty_notes else set()
-        noted = sorted(self.state.dirty_notes & on_line)
-        changed = [note_annotation(turn_id, self.state.note(turn_id)) for turn_id in noted]
-        for path, (memory, pending, summaries) in _memories(self.state).items():
-            had_memory, had_pending, had_summaries = self._memories.get(path, ("", (), ()))
-            if memory != had_memory:
-                changed.append(memory_annotation(path, memory))
-            if pending != had_pending:
-                changed.append(episodes_annotation(path, pending))
-            if summaries != had_summaries:
-                changed.append(summaries_annotation(path, self.state.node(path) if path else self.state))
-        return changed
-
-    def _commit(self, new: list[TurnRecord], annotations: list[dict[str, Any]], keep: int | None) -> None:
-        documents = [turn_document(self.state, record) for record in new]
-        try:
-            self._write(documents, annotations, keep, _cost(new))
-        except (StaleStateError, ConversationExistsError) as error:
-            found = getattr(error, "found", None)
-            turn = Turn.of(new[-1], self.state) if new else None
-            if not new or self._on_conflict == "raise":
-                raise StaleStateError(self.revision, found, turn) from error
-            if self._on_conflict == "fork":
-                self._commit_to_fork(new, annotations, keep)
-            else:
-                self._commit_at_end(new, annotations, turn)
-
-    def _write(self, documents: list[Any], annotations: list[Any], keep: int | None, cost: float) -> None:
-        for pause in (*_PAUSES, None):
-            try:
-                if self.revision is None:
-                    self.revision = self._store.create(
-                        self.key,
-                        head_document(self.state, self._session.history_field),
-                        scope=self.scope,
-                        turns=documents,
-                        annotations=annotations,
-                        title=_title(self.state),
-                        cost=cost,
-                    )
-                else:
-                    self.revision = self._store.append(
-                        self.key,
-                        documents,
-                        scope=self.scope,
-                        expected=self.revision,
-                        annotations=annotations,
-                        keep=keep,
-                        fence=self._fence,
-                        cost=cost,
-                    )
+        with self._writing:
+            with self.state.mutex:
+                change = self._change()
+            if change.empty:
                 return
-            except StoreUnavailableError:
-                if pause is None:
-                    raise
-                time.sleep(pause)
+            self._commit(change)
+            with self.state.mutex:
+                self.state.dirty_notes -= {i for i in change.noted if self.state.note(i) == change.kept.state.note(i)}
+            telemetry.count("turns", len(change.new))
 
-    def _commit_to_fork(self, new: list[TurnRecord], annotations: list[Any], keep: int | None) -> None:
-        """Go on in a conversation of its own, from where this one was loaded."""
-        base = self._kept.stop if keep is None else keep
-        key = f"{self.key}~{new[-1].id[:8]}"
-        if base:
-            # The line may have been moved back meanwhile: then its beginning is not what this turn builds on.
-            there = self._store.turns(self.key, scope=self.scope, before=base, limit=1)
-            ours = self._kept.records()[base - 1 - self._kept.start]
-            if not there or there[0].id != ours.id:
-                raise StaleStateError(self.revision, None, Turn.of(new[-1], self.state))
-        self.revision = self._store.fork(self.key, key, scope=self.scope, at=base)
-        self.key, self._fence = key, None
-        self._write([turn_document(self.state, record) for record in new], annotations, None, _cost(new))
+    def _change(self) -> _Change:
+        state, kept = self.state, self._kept
+        if state.position.start < self._lowest:
+            _renumber(state, self._lowest)
+        if self.revision is not None:
+            # After a reset it is the same conversation still, and its examples belong together.
+            state.conversation_id = kept.state.conversation_id
+        position = state.position
+        shared = kept.shared(position)
+        back = shared < kept.position.stop
+        new = position.records()[shared - position.start :]
+        annotations = kept.annotations(state, new, back=back)
+        paid = {record.id for record in kept.position.records()[max(0, shared - kept.position.start) :]} if back else ()
+        cost = sum(_cost(record) for record in new if record.id not in paid and record.replaces not in paid)
+        noted = frozenset(state.dirty_notes)
+        return _Change(Kept(state), new, annotations, noted, shared if back else None, cost)
 
-    def _commit_at_end(self, new: list[TurnRecord], annotations: list[Any], turn: Turn | None) -> None:
-        """Add the turns behind what somebody else has added meanwhile."""
-        for _ in range(20):
-            stored = self._store.load(self.key, scope=self.scope, last=self._last)
-            theirs = self._decoded(stored)
-            for record in new:
-                theirs.extend(Position(), Position(), [record])
-            added = theirs.position.records()[-len(new) :]
-            self.revision, state = stored.revision, theirs
-            try:
-                self._write([turn_document(state, record) for record in added], annotations, None, _cost(new))
-            except StaleStateError:
-                continue
-            self.state.absorb(state)
+    def _commit(self, change: _Change) -> None:
+        try:
+            self._write(self._documents(change), change)
+        except (StaleStateError, ConversationExistsError, LeaseError) as error:
+            telemetry.count("conflicts")
+            if self._on_conflict == "append":
+                self._append_behind(change)
+            elif self._on_conflict == "fork" and change.new:
+                self._go_on_in_fork(change)
+            elif isinstance(error, LeaseError):
+                error.turn = change.turn()
+                raise
+            else:
+                found = getattr(error, "found", None)
+                raise StaleStateError(self.revision, found, change.turn()) from error
+        except StoreError as error:
+            error.turn = change.turn()
+            raise
+        else:
+            self._kept = change.kept
+
+    def _documents(self, change: _Change) -> list[Document]:
+        return [turn_document(record, change.kept.position) for record in change.new]
+
+    def _write(self, documents: list[Document], change: _Change) -> None:
+        if self.revision is not None:
+            revision, fence = self.revision, self._fence
+            self.revision = _patiently(
+                lambda: self._store.append(
+                    self.key,
+                    documents,
+                    scope=self.scope,
+                    expected=revision,
+                    annotations=change.annotations,
+                    keep=change.keep,
+                    fence=fence,
+                    cost=change.cost,
+                )
+            )
             return
-        raise StaleStateError(self.revision, None, turn)
+        state = change.kept.state
+        head = head_document(state, self._session.history_field)
+        self.revision = _patiently(
+            lambda: self._store.create(
+                self.key,
+                head,
+                scope=self.scope,
+                turns=documents,
+                annotations=change.annotations,
+                title=_title(state),
+                cost=change.cost,
+            )
+        )
+
+    def _go_on_in_fork(self, change: _Change) -> None:
+        """Go on in a conversation of its own, from where this one was loaded."""
+        kept = self._kept.position
+        base = kept.stop if change.keep is None else change.keep
+        key = _fork_key(self.key, change.new[-1].id)
+        if self.revision is not None:
+            if base:
+                # The line may have been moved back meanwhile: then its beginning is not what this turn builds on.
+                there = _patiently(lambda: self._store.turns(self.key, scope=self.scope, before=base, limit=1))
+                ours = kept.records()[base - 1 - kept.start :][:1]
+                if [turn.id for turn in there] != [record.id for record in ours]:
+                    raise StaleStateError(self.revision, None, change.turn())
+            try:
+                self.revision = _patiently(lambda: self._fork(key, base))
+            except StoreError as error:
+                error.turn = change.turn()
+                raise
+        self.key, self._fence = key, None
+        self._write(self._documents(change), change)
+        self._kept = change.kept
+
+    def _fork(self, key: str, at: int) -> str:
+        try:
+            return self._store.fork(self.key, key, scope=self.scope, at=at)
+        except ConversationExistsError:
+            # The key is made from the turn's id: it is ours, from a try whose answer was lost.
+            return self._store.load(key, scope=self.scope, last=0).revision
+
+    def _append_behind(self, change: _Change) -> None:
+        """Add the turns, and what was said of turns, behind what somebody else has added meanwhile."""
+        self._fence = None
+        for pause in itertools.islice(pauses(), _TRIES_AT_END):
+            last = needed_turns(self._session) if self._last is None else self._last
+            stored = _patiently(partial(self._store.load, self.key, scope=self.scope, last=last))
+            theirs = self._decoded(stored)
+            found = Kept(theirs)
+            self.revision, self._lowest = stored.revision, stored.first
+            for record in change.new:
+                follow(theirs, record)
+            merge_memories(self._kept.state, change.kept.state, theirs)
+            self._bring_notes(change, theirs)
+            moved = _Change(
+                Kept(theirs),
+                change.new,
+                found.annotations(theirs, change.new, back=False, head=False),
+                change.noted,
+                None,
+                change.cost,
+            )
+            known = self._same_turns(found)
+            documents = [turn_document(record, theirs.position, known) for record in change.new]
+            try:
+                self._write(documents, moved)
+            except StaleStateError:
+                time.sleep(pause)
+                continue
+            self._take_over(change, moved)
+            return
+        raise StaleStateError(self.revision, None, change.turn())
+
+    def _bring_notes(self, change: _Change, theirs: SessionState) -> None:
+        on_line = {record.id for record in theirs.position.records()}
+        for turn_id in (change.noted | {record.id for record in change.new}) & on_line:
+            theirs.set_note(turn_id, change.kept.state.note(turn_id))
+
+    def _same_turns(self, found: Kept) -> list[TurnRecord]:
+        """Of the turns that were loaded at first, those that are still where they were."""
+        there = {record.id: record.index for record in found.position.records()}
+        return [record for record in self._kept.position.records() if there.get(record.id) == record.index]
+
+    def _take_over(self, change: _Change, moved: _Change) -> None:
+        with self.state.mutex:
+            position = self.state.position
+            later = position.records()[change.kept.position.stop - position.start :]
+            theirs = moved.kept.state.fork()
+            for record in later:
+                follow(theirs, record)
+            for turn_id in self.state.dirty_notes - change.noted:
+                theirs.set_note(turn_id, self.state.note(turn_id))
+            self._become(theirs)
+            self._kept = moved.kept
 
 
-def _memories(state: SessionState) -> dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]]:
-    states = {"": state, **state.node_states}
-    return {path: (s.l2_memory, tuple(s.pending), tuple(s.summaries)) for path, s in states.items()}
+class _Closed:
+    """What is left of a conversation after its block: a call that ends now has nowhere to put its turn."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def publish(self, turn: Turn | None = None) -> None:
+        error = StoreError(
+            f"the block of the conversation {self._key!r} ended before this call did, so its turn is not stored: "
+            "read streams to their end and await tasks inside the block, or work on talk.state.fork()"
+        )
+        error.turn = turn
+        raise error
+
+    async def apublish(self, turn: Turn | None = None) -> None:
+        self.publish(turn)
 
 
-def _cost(records: Iterable[TurnRecord]) -> float:
-    return sum((record.usage or Usage()).cost or 0.0 for record in records)
+def _patiently(work: Callable[[], Result]) -> Result:
+    """Do what is harmless to repeat, again if the store cannot be reached."""
+    for pause in _PAUSES:
+        try:
+            return work()
+        except StoreUnavailableError:
+            telemetry.count("retries")
+            time.sleep(pause)
+    return work()
+
+
+def _renumber(state: SessionState, start: int) -> None:
+    """Let a line that was begun anew begin where the store's line does, whose older turns were pruned."""
+    records = state.position.records()
+    for index, record in enumerate(records, start):
+        record.index = index
+    state.move(Position(Log(records, start), start, start + len(records)))
+
+
+def _cost(record: TurnRecord) -> float:
+    return (record.usage or Usage()).cost or 0.0
+
+
+def _fork_key(key: str, turn_id: str) -> str:
+    end = f"~{turn_id[:8]}"
+    return key.encode()[: MAX_KEY_BYTES - len(end)].decode(errors="ignore") + end
 
 
 def _title(state: SessionState) -> str:
     first = next(iter(state.position.records()), None)
     said = next((v for v in first.exchange.inputs.values() if isinstance(v, str)), "") if first else ""
     return " ".join(said.split())[:_TITLE]
-
-
-def needed_turns(session: SessionBase) -> int | None:
-    """How many turns a program's windows can ever show; None: all of them."""
-    windows = [session.options.window]
-    if session.node_table is not None:
-        windows += [
-            policy.options.window for policy in session.node_table.policies.values() if policy.records
-        ]
-    needs = [getattr(window, "needs", None) for window in windows]
-    return (
-        None if any(need is None for need in needs) else max(int(need) for need in needs if need is not None)
-    )
-
-
-# ── stored conversations as training data ────────────────────────────────────────────────────────────────────
-
-
-def stored_examples(
-    store: Store,
-    *,
-    scope: str = "",
-    metric: examples.Metric | None = None,
-    min_score: float | None = None,
-    since: str | datetime | None = None,
-    where: Callable[[Turn], bool] | None = None,
-    types: Iterable[type] = (),
-    on_metric_error: str = "zero",
-) -> list[dspy.Example]:
-    """The turns of a scope's conversations as examples; `split_examples` keeps each conversation on one side.
-
-    Args:
-        store: where they are.
-        scope: the tenant.
-        metric: scores each turn, once; the scores are not stored.
-        min_score: keep turns with at least this score, by the metric or as stored; others are dropped.
-        since: only turns made at this time or later; a datetime, or text in ISO 8601, in UTC unless it says else.
-        where: keep only turns for which it is true.
-        types: classes of your own that values may have.
-        on_metric_error: whether an error of the metric counts as 0.0 or is raised.
-    """
-    moment = _moment(since)
-    found = []
-    for summary in store.list(scope=scope, since=moment):
-        stored = store.load(summary.key, scope=scope)
-        state = state_of(stored.head, stored.turns, stored.annotations, types=types)
-        for turn in state.turns:
-            if moment is not None and (turn.created_at is None or turn.created_at < moment):
-                continue
-            field = stored.head.get("history_field", "history")
-            example = examples.to_example(turn, field, conversation=state.conversation_id)
-            score = turn.score
-            if metric is not None:
-                prediction = dspy.Prediction(**{**turn.extras, **turn.outputs})
-                score, _ = examples.judge(metric, example, prediction, on_error=on_metric_error)
-            good = min_score is None or (score is not None and score >= min_score)
-            if turn.outputs and good and (where is None or where(turn)):
-                found.append(example)
-    return found
-
-
-def _moment(since: str | datetime | None) -> datetime | None:
-    if since is None:
-        return None
-    try:
-        moment = since if isinstance(since, datetime) else datetime.fromisoformat(since)
-    except (TypeError, ValueError):
-        raise ConfigurationError(
-            f"since must be a time in ISO 8601, such as 2026-10-01, not {since!r}"
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)

@@ -84,7 +84,13 @@ class MissingExtraError(DspySessionError, ImportError):
 
 
 class StoreError(DspySessionError):
-    """A store of conversations cannot do what was asked."""
+    """A store of conversations cannot do what was asked.
+
+    Attributes:
+        turn: the finished turn that was not written for it, if there was one. It can be appended again.
+    """
+
+    turn: Any = None
 
 
 class StaleStateError(StoreError):

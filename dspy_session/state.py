@@ -59,9 +59,9 @@ class Branch:
 class Sink(Protocol):
     """Where finished turns of a state are kept beyond this process."""
 
-    def publish(self) -> None: ...
+    def publish(self, turn: Turn) -> None: ...
 
-    async def apublish(self) -> None: ...
+    async def apublish(self, turn: Turn) -> None: ...
 
 
 class SessionState:
@@ -136,11 +136,10 @@ class SessionState:
             settled = [(group, attempt) for group in self.attempts if (attempt := group.chosen()) is not None]
             self.attempts = [group for group in self.attempts if group not in [done for done, _ in settled]]
             for group, attempt in settled:
-                added = attempt.state.position.records()[len(group.base) :]
-                if self._position == group.base:
+                if self._position == group.base.position:
                     self.absorb(attempt.state)
                 else:
-                    self.extend(group.base, attempt.state.position, added)
+                    self.merge(group.base, attempt.state)
         for group, _ in settled:
             group.tell(self)
 

@@ -196,10 +196,13 @@ class summary:
 
 def _inputs_of(module: Any) -> tuple[str, ...]:
     inner = getattr(module, "predict", module)
-    signature = getattr(inner, "signature", None)
+    signature: Any = getattr(inner, "signature", None)
     if isinstance(signature, type) and issubclass(signature, dspy.Signature):
-        fields: Mapping[str, Any] = signature.input_fields  # type: ignore[attr-defined]
-        return tuple(name for name, info in fields.items() if info.annotation is not dspy.History)
+        return tuple(
+            name
+            for name, info in signature.input_fields.items()  # type: ignore[attr-defined]
+            if info.annotation is not dspy.History
+        )
     function = module
     if isinstance(module, dspy.Module):
         function = getattr(type(module), "forward", None) or getattr(type(module), "aforward", None)

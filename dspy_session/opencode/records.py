@@ -239,6 +239,16 @@ class SessionRecord(Used):
         return prompt(self.messages, step)
 
 
+def twin(session: SessionRecord) -> SessionRecord:
+    """A record with the same head and content.
+
+    A session's turns refer to its twin and not to itself: a circle would keep every session that was read, and
+    all of its JSON, until Python's collector of circles comes by.
+    """
+    kept = _Loaded(session.content)
+    return SessionRecord(session.info, kept, session.origin, session.worktree, session.holds)
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """A loader for a session whose content is at hand already (so that a record can be pickled)."""

@@ -229,9 +229,6 @@ def test_samplers_inside_a_session(sampled: Sampled, kind: str, wrap: Any) -> No
     asked = len(sampled.requests)
     session(question="second")
     assert questions(session) == ["first", "second"]
-    if wrap is with_memory:
-        # What a sampler throws away can be no memory of a node: its copies are bare predictors.
-        return
     sent = [r for r in sampled.requests[asked:] if "second" in text_of(r[-1]) and len(r) > 2]
     assert sent
     for request in sent:
@@ -265,6 +262,20 @@ def test_samplers_in_a_bound_state(sampled: Sampled, kind: str) -> None:
         "planner.predict": 2,
         "writer": 2,
     }
+
+
+@pytest.mark.parametrize("wrap", [sessionify, with_memory])
+def test_samplers_around_one_session_in_many_threads(wrap: Any) -> None:
+    slow = ScriptedLM(numbered, delay=0.02)
+    with dspy.context(lm=slow, adapter=None, trace=[], callbacks=[]):
+        session = wrap(Pair())
+        program = dspy.BestOfN(module=session, N=2, reward_fn=lambda *_: 0.5, threshold=1.0)
+        pairs = [(program, {"question": str(i)}) for i in range(8)]
+        dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
+    assert sorted(questions(session)) == [str(i) for i in range(8)]
+    assert [turn.index for turn in session.turns] == list(range(8))
+    if wrap is with_memory:
+        assert {len(node) for node in session.state.node_states.values()} == {8}
 
 
 @pytest.mark.parametrize("kind", ["BestOfN", "Refine"])

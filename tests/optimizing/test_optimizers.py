@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import dspy
@@ -283,3 +284,104 @@ def test_a_session_costs_an_optimizer_what_the_program_costs(optimizer: str) -> 
     for row in (session, talked):
         assert (row.metric_calls, row.model_calls) == (bare.metric_calls, bare.model_calls)
         assert row.score == bare.score == 100
+
+
+def test_users_go_on_while_an_optimizer_compiles_in_another_thread() -> None:
+    session = sessionify(Pair())
+    lm, slow = ScriptedLM(learnt), ScriptedLM(learnt, delay=0.005)
+    compiled: list[Any] = []
+
+    def compile_it() -> None:
+        with dspy.context(lm=slow, adapter=None, trace=[]):
+            compiled.append(OPTIMIZERS["random"](session, examples()[:3]))
+
+    thread = threading.Thread(target=compile_it)
+    with dspy.context(lm=lm, adapter=None, trace=[]):
+        thread.start()
+        for number in range(10):
+            session(question=f"live {number}")
+        thread.join()
+    assert [turn.inputs["question"] for turn in session.turns] == [f"live {i}" for i in range(10)]
+    assert len(lm.requests[-1]) == 2 + 2 * 9
+    assert len(compiled[0]) == 0
+    assert "live" not in str(slow.requests)
+
+
+def test_a_compiled_session_serves_while_its_thread_compiles_something_else(model: ScriptedLM) -> None:
+    compiled = OPTIMIZERS["bootstrap"](sessionify(Pair()), examples())
+    compiling, served = threading.Event(), threading.Event()
+
+    def serve() -> None:
+        compiling.wait(60)
+        with dspy.context(lm=model, adapter=None, trace=[]):
+            compiled(question="What?")
+        served.set()
+
+    def waits(*_: Any) -> bool:
+        compiling.set()
+        return served.wait(60)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    dspy.BootstrapFewShot(metric=waits, max_labeled_demos=0).compile(
+        PROGRAMS["predict"](), trainset=examples()
+    )
+    thread.join()
+    assert [turn.inputs["question"] for turn in compiled.turns] == ["What?"]
+
+
+class Declared(dspy.Signature):
+    """Answer."""
+
+    question: str = dspy.InputField()
+    history: dspy.History = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+class TakesHistory(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = dspy.Predict(Declared)
+
+    def forward(self, question: str, history: dspy.History | None = None) -> Any:
+        return self.step(question=question, history=history or dspy.History(messages=[]))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("make", [lambda: dspy.Predict(Declared), TakesHistory])
+def test_programs_that_declare_a_history_themselves(model: ScriptedLM, make: Any, optimizer: str) -> None:
+    session = sessionify(make())
+    for question in ("first?", "second?", "kiwi?"):
+        session(question=question)
+    for index in range(3):
+        session.edit_turn(index, outputs={"answer": "kiwi"})
+    compiled = OPTIMIZERS[optimizer](session, session.to_examples() * 2)
+    asked = len(model.requests)
+    assert compiled(question="What?").answer == "kiwi"
+    assert '"messages"' not in str(model.requests[asked:])
+    assert (len(session), len(compiled)) == (3, 1)
+
+
+def test_nodes_are_shown_in_training_what_they_had(model: ScriptedLM) -> None:
+    app = with_memory(Pair())
+    state = app.new_state()
+    with app.use_state(state):
+        sent = [wire(model, lambda q=q: app(question=q)) for q in ("first?", "second?", "third?")]
+        trainset = app.to_examples()
+    asked = len(model.requests)
+    optimizer = dspy.BootstrapFewShot(metric=lambda *_: True, max_bootstrapped_demos=3, max_labeled_demos=0)
+    optimizer.compile(app, trainset=trainset)
+    assert model.requests[asked:] == [request for turn in sent for request in turn]
+
+
+def test_a_program_that_compiles_for_each_call_serves_many_users(model: ScriptedLM) -> None:
+    compiled = OPTIMIZERS["knn"](with_memory(Pair()), examples())
+    states = [compiled.new_state() for _ in range(3)]
+    for place in range(2):
+        for number, state in enumerate(states):
+            with compiled.use_state(state):
+                compiled(question=f"user {number} says {place}")
+    for number, state in enumerate(states):
+        assert [t.inputs["question"] for t in state.turns] == [f"user {number} says {i}" for i in range(2)]
+        assert [len(node) for node in state.node_states.values()] == [2, 2]
+    assert len(compiled.own_state) == 0

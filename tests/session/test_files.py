@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import datetime
@@ -23,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspy_session import Session, SessionState, StandIn, sessionify
+from dspy_session import Session, SessionState, StandIn, sessionify, windows
 from dspy_session.errors import (
     ConfigurationError,
     DspySessionError,
@@ -99,6 +100,38 @@ def test_a_seed_survives(lm, path):
     chat(question="two")
     Session.load_from(path, qa())(question="two")
     assert lm.requests[-1] == lm.requests[-2]
+
+
+@pytest.mark.parametrize(
+    "window",
+    [windows.turns(2, keep_initial=True), windows.blocks(6, 2), windows.tokens(100), None],
+    ids=["turns", "blocks", "tokens", "none"],
+)
+def test_windows_survive(window, lm, path):
+    chat = sessionify(qa(), window=window)
+    chat(question="one")
+    chat.save(path)
+    assert Session.load_from(path, qa()).window == window
+    assert Session.load_from(path, qa(), window=windows.turns(9)).window == windows.turns(9)
+    assert Session.load_from(path, qa(), max_turns=4).max_turns == 4
+
+
+def test_a_window_of_the_programs_own_is_given_again(lm, path):
+    for window in (lambda view: view.last(1), windows.tokens(10, count=len)):
+        chat = sessionify(qa(), window=window)
+        chat.save(path)
+        assert Session.load_from(path, qa()).window is None
+        assert Session.load_from(path, qa(), window=window).window is window
+
+
+def test_the_seed_of_new_states_survives(lm, path):
+    seed = dspy.History(messages=[{"question": "s", "answer": "t"}])
+    other = dspy.History(messages=[{"question": "other", "answer": "t"}])
+    sessionify(qa(), initial_history=seed, max_turns=5).save(path)
+    assert Session.load_from(path, qa()).new_state().initial_history == seed
+    loaded = Session.load_from(path, qa(), initial_history=other, window=windows.turns(9))
+    assert loaded.session_history == other
+    assert loaded.new_state().initial_history == other
 
 
 def test_calls_extras_and_branches_survive(path):
@@ -283,6 +316,11 @@ class Level(enum.IntEnum):
     LOW = 1
 
 
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
 class Aliased(pydantic.BaseModel):
     own_name: str = pydantic.Field(alias="wireName")
 
@@ -294,6 +332,10 @@ TYPED = {
     "frozen": Frozen("f"),
     "enum": Colour.RED,
     "int enum": Level.LOW,
+    "flag": Access.READ,
+    "flags": Access.READ | Access.WRITE,
+    "no flags": Access(0),
+    "bytearray": bytearray(b"ab"),
     "datetime": datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=datetime.timezone.utc),
     "date": datetime.date(2026, 1, 2),
     "time": datetime.time(3, 4),
@@ -322,7 +364,7 @@ TYPED = {
     "control": "\x00\u2028",
     "huge": 10**40,
 }
-TYPES = [Point, Aliased, Address, Frozen, Colour, Level]
+TYPES = [Point, Aliased, Address, Frozen, Colour, Level, Access]
 
 
 @pytest.mark.parametrize("name", TYPED)
@@ -343,6 +385,26 @@ def test_a_value_comes_back_with_its_type(name, path):
         assert type(back) is type(value)
         assert back == value
     assert loaded.save_state() == chat.save_state()
+
+
+def test_a_subclass_does_not_come_back_as_its_base(path):
+    class Stamp(datetime.datetime):
+        pass
+
+    class Money(Decimal):
+        pass
+
+    values = [Stamp(2026, 1, 2), Money("1.5"), collections.OrderedDict(a=1), range(3)]
+    for value in values:
+        chat = sessionify(qa())
+        chat.add_turn({"question": value}, {"answer": "x"})
+        with pytest.raises(SerializationError):
+            chat.save(path, strict=True)
+        with pytest.warns(UserWarning, match=type(value).__name__):
+            chat.save(path)
+        back = Session.load_from(path, qa()).turns[0].inputs["question"]
+        assert isinstance(back, StandIn)
+        assert back.type_name.endswith(type(value).__qualname__)
 
 
 def test_files_keep_their_types(path, tmp_path):
@@ -454,6 +516,27 @@ def test_a_class_that_nobody_named_is_not_imported(path, tmp_path, monkeypatch):
 class Opaque:
     def __str__(self):
         return "an opaque thing"
+
+
+def test_a_class_that_has_changed_since_does_not_cost_the_conversation(path):
+    chat = sessionify(qa())
+    chat.add_turn({"question": Point(x=3)}, {"answer": [Colour.RED, Address("Main")]})
+    chat.save(path)
+    data = path.read_text()
+    for old, new in (('"x": 3', '"z": 3'), ('"name": "RED"', '"name": "GREEN"'), ('"street"', '"road"')):
+        assert old in data
+        path.write_text(data.replace(old, new))
+        with pytest.warns(UserWarning, match="no longer takes"):
+            loaded = Session.load_from(path, qa(), types=TYPES)
+        values = [loaded.turns[0].inputs["question"], *loaded.turns[0].outputs["answer"]]
+        assert any(isinstance(value, StandIn) for value in values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded.save(path)
+            # Nothing is lost for the program that the values fit.
+            path.write_text(path.read_text().replace(new, old))
+            assert Session.load_from(path, qa(), types=TYPES).turns[0].inputs == chat.turns[0].inputs
+            assert Session.load_from(path, qa(), types=TYPES).turns[0].outputs == chat.turns[0].outputs
 
 
 def test_what_cannot_keep_its_type_becomes_a_stand_in(path):
@@ -576,6 +659,9 @@ DAMAGES = {
     '{"projection": 0, "runs": [[0, 0, 9]]}}], "snapshots": {"projections": [{"exclude": []}]}}',
     "bad option": '{"version": 3, "turns": [], "max_turns": -4}',
     "bad policy": '{"version": 2, "turns": [], "history_policy": "whatever"}',
+    "unknown window": '{"version": 3, "turns": [], "window": {"policy": "eval", "code": "1"}}',
+    "window of another kind": '{"version": 3, "turns": [], "window": 3}',
+    "bad window": '{"version": 3, "turns": [], "window": {"policy": "turns", "count": 0}}',
     "option of another kind": '{"version": 3, "turns": [], "exclude_fields": 3}',
     "version of another kind": '{"version": "3", "turns": []}',
     "bad score": '{"version": 3, "turns": [{"index": 0, "score": "good"}]}',
