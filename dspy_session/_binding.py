@@ -23,7 +23,9 @@ _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 def checked_state(state: Any) -> SessionState:
     """Refuse anything but a state."""
     if not isinstance(state, SessionState):
-        raise TypeError(f"expected a SessionState (session.new_state() makes one), got {type(state).__name__}")
+        raise TypeError(
+            f"expected a SessionState (session.new_state() makes one), got {type(state).__name__}"
+        )
     return state
 
 

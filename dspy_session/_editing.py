@@ -49,7 +49,9 @@ class Editing:
         Returns:
             The turn. Its snapshot is the history that a call would have been given.
         """
-        exchange = Exchange(fields("inputs", inputs), fields("outputs", outputs), fields("extras", extras or {}))
+        exchange = Exchange(
+            fields("inputs", inputs), fields("outputs", outputs), fields("extras", extras or {})
+        )
         state = self.state
         with state.mutex:
             view = self.windowed(state.view(self.options.projection))
@@ -201,4 +203,3 @@ def replaced(state: SessionState, old: TurnRecord) -> None:
     nodes = {path: node.fork() for path, node in state.node_states.items()}
     state.branches.append(Branch(state.position, {} if note == Note() else {old.id: note}, nodes))
     state.undo(1)
-

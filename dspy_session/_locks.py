@@ -91,7 +91,7 @@ class CallLock:
 
     @asynccontextmanager
     async def ahold(self, *, wait: bool = True) -> AsyncIterator[None]:
-        """Hold the lock from a task, without blocking its loop. Raises `BusyError` if it is held and `wait` is false."""
+        """Hold the lock from a task, without blocking its loop. Raises `BusyError` if it is held and not to wait."""
         loop = asyncio.get_running_loop()
         if not wait:
             self._take_now()

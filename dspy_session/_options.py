@@ -115,12 +115,12 @@ class Options:
                 "window must be a window of dspy_session.windows, such as blocks(high=20, low=10), "
                 f"not {self.window!r}"
             )
-
         if isinstance(self.window, summary) and self.max_stored_turns is not None:
-            if self.max_stored_turns < self.window.keep + self.window.every:
+            least = self.window.keep + self.window.every
+            if self.max_stored_turns < least:
                 raise ConfigurationError(
-                    f"max_stored_turns={self.max_stored_turns} would let turns go before they are summarized: it "
-                    f"must be at least {self.window.keep + self.window.every}"
+                    f"max_stored_turns={self.max_stored_turns} would let turns go before they are summarized: "
+                    f"it must be at least {least}"
                 )
 
     @property

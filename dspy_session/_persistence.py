@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dspy
 
 from dspy_session import _chat, windows
+from dspy_session._injection import node_annotations
 from dspy_session._options import Options
 from dspy_session._state_codec import decode_state, encode_state
-from dspy_session._injection import node_annotations
 from dspy_session._training import compiling
 from dspy_session.codec.files import read_json, write_json
 from dspy_session.codec.upgrades import checked

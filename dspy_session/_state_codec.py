@@ -61,7 +61,9 @@ class LogWriter:
 
     def exchange(self, exchange: Exchange, place: str) -> dict[str, Any]:
         parts = {"inputs": exchange.inputs, "outputs": exchange.outputs, "extras": exchange.extras or {}}
-        return {name: self._encoder.fields(values, f"{place}, {name}") for name, values in parts.items() if values}
+        return {
+            name: self._encoder.fields(values, f"{place}, {name}") for name, values in parts.items() if values
+        }
 
     def turn(self, record: TurnRecord, note: Note) -> dict[str, Any]:
         place = f"{self._place}turn {record.index}"
@@ -88,7 +90,11 @@ class LogWriter:
         return wire
 
     def _mark(self, path: str, mark: NodeMark) -> dict[str, Any]:
-        wire: dict[str, Any] = {"start": mark.before.start, "before": mark.before.stop, "after": mark.after.stop}
+        wire: dict[str, Any] = {
+            "start": mark.before.start,
+            "before": mark.before.stop,
+            "after": mark.after.stop,
+        }
         if mark.memory:
             wire["memory"] = mark.memory
         if mark.pending is not None:
@@ -100,11 +106,19 @@ class LogWriter:
 
     def episode_tables(self) -> dict[str, Any]:
         """The episodes that marks refer to, by node."""
-        return {path: [self.episode(episode) for episode in known] for path, known in self.episodes.items() if known}
+        return {
+            path: [self.episode(episode) for episode in known]
+            for path, known in self.episodes.items()
+            if known
+        }
 
     def episode(self, episode: Episode) -> dict[str, Any]:
         turns = [
-            {"id": record.id, "index": record.index, **self.exchange(record.exchange, f"{self._place}an episode")}
+            {
+                "id": record.id,
+                "index": record.index,
+                **self.exchange(record.exchange, f"{self._place}an episode"),
+            }
             for record in episode.records
         ]
         return {"turn": episode.turn_id, "turns": turns}
@@ -283,7 +297,9 @@ class LogReader:
         return Message(values, inputs)
 
     def exchange(self, wire: Mapping[str, Any], place: str) -> Exchange:
-        parts = (self._decoder.fields(wire.get(name) or {}, place) for name in ("inputs", "outputs", "extras"))
+        parts = (
+            self._decoder.fields(wire.get(name) or {}, place) for name in ("inputs", "outputs", "extras")
+        )
         return Exchange(*parts)
 
     def record(self, wire: Mapping[str, Any], revive: Callable[[str, Any], Any] | None) -> TurnRecord:
@@ -326,7 +342,9 @@ class LogReader:
 
     def _gather(self, runs: tuple[tuple[int, int, int], ...]) -> tuple[list[Exchange], int]:
         """The exchanges of several runs. Snapshots that differ in where they end share one list."""
-        runs = tuple((kind, *self._in_bounds(start, stop, *self._source(kind)[1:])) for kind, start, stop in runs)
+        runs = tuple(
+            (kind, *self._in_bounds(start, stop, *self._source(kind)[1:])) for kind, start, stop in runs
+        )
         kind, start, stop = runs[-1]
         key = (*runs[:-1], (kind, start, -1))
         if key not in self._mixed:
@@ -376,7 +394,9 @@ _FACTS: dict[str, tuple[type, ...]] = {
 def _check_facts(wire: Mapping[str, Any], place: str) -> None:
     for name, kinds in _FACTS.items():
         value = wire.get(name)
-        if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+        if value is not None and (
+            not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+        ):
             raise FormatError(f"{place}: {name} is a {type(value).__name__}")
     usage = wire.get("usage")
     for value in usage.values() if usage is not None else ():
@@ -482,11 +502,11 @@ def _state(
         if turn.get("early"):
             record.view = _early_view(turn, reader, state, record, projection, rebuild)
     state.summaries = summaries_of(wire.get("summaries", ()))
-    state.branches = [
-        _branch(state, reader, own) for own in wire.get("branches", ())
-    ]
+    state.branches = [_branch(state, reader, own) for own in wire.get("branches", ())]
     for branch, own_nodes in zip(state.branches, wire.get("branch_nodes", ()), strict=False):
-        branch.nodes = {path: _branch_node(state.node(path), reader, node) for path, node in own_nodes.items()}
+        branch.nodes = {
+            path: _branch_node(state.node(path), reader, node) for path, node in own_nodes.items()
+        }
     state.pending = [_episode(state, reader, episode) for episode in wire.get("pending", ())]
     return state
 
@@ -520,7 +540,9 @@ def _node_mark(
 ) -> NodeMark:
     whole = state.node(path).position
     # What the node has let go of since is not in the file.
-    start, before, after = (min(max(wire[at], whole.start), whole.stop) for at in ("start", "before", "after"))
+    start, before, after = (
+        min(max(wire[at], whole.start), whole.stop) for at in ("start", "before", "after")
+    )
     position = replace(whole, start=start, stop=before)
     first, last = wire.get("pending") or (0, 0)
     pending = tuple(episodes[first:last]) if "pending" in wire else None

@@ -1,8 +1,8 @@
 """A state as the documents that a store keeps: a head, one document a turn, annotations for what comes later.
 
 A turn's document stands by itself: it holds the turn as `codec.wire` describes it, the turns of its nodes, and the
-tables of its snapshots; runs of its snapshots refer to turns of the line by their index. Scores, memories, summaries and pending
-episodes are annotations, because they come after the turn.
+tables of its snapshots; runs of its snapshots refer to turns of the line by their index. Scores, memories,
+summaries and pending episodes are annotations, because they come after the turn.
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def _turn(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRe
     return {**document, "nodes": nodes} if nodes else document
 
 
-def _document(
-    record: TurnRecord, line: Position, place: str, known: Iterable[TurnRecord] = ()
-) -> Document:
+def _document(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRecord] = ()) -> Document:
     records = [record]
     if record.view.exchanges is not line.log.exchanges and len(record.view):
         # After a step back the line goes on in another list: its turns are to be recognised one by one.

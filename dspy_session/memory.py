@@ -6,7 +6,7 @@ what it is shown and what it records:
 | policy | is shown | records |
 |---|---|---|
 | isolated, persistent | its own earlier calls, in its own fields | each call |
-| isolated, episodic | its own calls of this root turn, and its long-term memory | until the turn ends, then consolidated |
+| isolated, episodic | its own calls of this root turn, its long-term memory | until the turn ends, then consolidated |
 | isolated, stateless | nothing | nothing |
 | shared | the root conversation | nothing |
 | not enabled | nothing: it is the bare predictor | nothing |
@@ -140,7 +140,6 @@ class NodeTable:
             return SHARED if self.default.isolation == "shared" else BARE
         return self.policies.get(path, BARE)
 
-
     def part(self, path: str) -> Any:
         """The session that is the part with this path; None if it is no session."""
         return self._parts.get(path)
@@ -201,7 +200,9 @@ def _check_path(module: dspy.Module, path: str, known: list[str]) -> None:
     raise UnknownPathError(f"the program has no node {path!r}; its nodes are {', '.join(known) or 'none'}")
 
 
-_STEP = re.compile(r"\.?(?:(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[(?P<quote>['\"])(?P<key>.*?)(?P=quote)\])")
+_STEP = re.compile(
+    r"\.?(?:(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[(?P<quote>['\"])(?P<key>.*?)(?P=quote)\])"
+)
 
 
 def _exists(module: Any, path: str) -> bool:

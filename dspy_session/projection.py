@@ -82,7 +82,9 @@ def _root(frame: Frame | None) -> Frame | None:
 def _position(frame: Frame, path: str) -> Position:
     known = [] if frame.nodes is None else frame.nodes.paths()
     if frame.nodes is None or path not in known:
-        raise UnknownPathError(f"the program has no node {path!r}; its nodes are {', '.join(known) or 'none'}")
+        raise UnknownPathError(
+            f"the program has no node {path!r}; its nodes are {', '.join(known) or 'none'}"
+        )
     return frame.nodes.position(path)
 
 

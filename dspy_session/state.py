@@ -232,7 +232,10 @@ class SessionState:
         stop = base.position.stop
         added = reached.position.records()[max(0, stop - reached.position.start) :]
         self.extend(base.position, reached.position, added, keep)
-        self.pending = [*self.pending, *(episode for episode in reached.pending if episode not in base.pending)]
+        self.pending = [
+            *self.pending,
+            *(episode for episode in reached.pending if episode not in base.pending),
+        ]
         for turn_id, note in reached.notes.items():
             if turn_id not in base.notes:
                 self.set_note(turn_id, note)
@@ -405,7 +408,9 @@ class SessionState:
         return self.fork()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts", "sink")}
+        return {
+            k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts", "sink")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
