@@ -6,6 +6,7 @@ ends, and its outcome is what is stored. One that reads is abandoned when its ta
 
 from __future__ import annotations
 
+import contextvars
 import math
 import threading
 import time
@@ -60,14 +61,17 @@ async def to_the_end(
     with anyio.CancelScope(shield=True):
         while not outcome.done():
             try:
-                if cancelled is None or not claim.locked():
+                if cancelled is None:
                     await anyio.to_thread.run_sync(run, limiter=limiter)
                 else:
                     await anyio.sleep(0.002)
             except anyio.get_cancelled_exc_class() as error:
-                cancelled = error
                 if not must and claim.acquire(blocking=False):
                     raise
+                if cancelled is None:
+                    # Whoever waits for this task may cancel it at every step: no further `await` would get it begun.
+                    threading.Thread(target=contextvars.copy_context().run, args=(run,)).start()
+                cancelled = error
         if cancelled is not None:
             if undo is not None and outcome.exception() is None:
                 await to_the_end(undo, limiter=limiter)

@@ -87,6 +87,33 @@ def test_a_task_cancelled_in_the_midst_of_a_store_operation(memory, lm, where, s
     assert asyncio.run(main()) == stored
 
 
+def test_a_task_that_is_cancelled_over_and_over(memory, lm):
+    """As by a server whose own scope was cancelled while it waits for the request's task."""
+    app, gated = chat(), Gated(memory, "release")
+    with app.conversation("k", store=memory):
+        app(question="one")
+
+    async def request():
+        async with app.conversation("k", store=gated):
+            await app.acall(question="two")
+
+    async def main():
+        task = asyncio.create_task(request())
+        while not gated.reached.is_set() and len(memory.load("k").turns) < 2:
+            await asyncio.sleep(0)
+        gated.go.set()
+        for _ in range(100_000):
+            if task.done():
+                break
+            task.cancel()
+            await asyncio.sleep(0)
+        assert task.done()
+        async with app.conversation("k", store=memory, lease="fail") as talk:
+            return questions(talk.state)
+
+    assert asyncio.run(main()) == ["one", "two"]
+
+
 def test_requests_cancelled_at_every_step(store, lm):
     app = chat()
 
