@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-import anyio
 import anyio.to_thread
 
 from dspy_session import _context, telemetry
@@ -39,7 +38,7 @@ from dspy_session.errors import (
 )
 from dspy_session.history import Log, Position
 from dspy_session.state import SessionState
-from dspy_session.stores.aio import AsyncStore
+from dspy_session.stores.aio import AsyncStore, to_the_end
 from dspy_session.stores.base import MAX_KEY_BYTES, Store
 from dspy_session.stores.lease import pauses
 from dspy_session.turns import Turn, TurnRecord, Usage
@@ -269,8 +268,7 @@ class Conversation:
 
     async def apublish(self, turn: Turn | None = None) -> None:
         """`publish` from async code: in a worker thread, and to its end even if the task is cancelled."""
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.publish, turn)
+        await to_the_end(partial(self.publish, turn))
 
     def _raise_if_refused(self, turn: Turn | None) -> None:
         error = None if turn is None else self._refused.get(turn.id)

@@ -6,9 +6,12 @@ ends, and its outcome is what is stored. One that reads is abandoned when its ta
 
 from __future__ import annotations
 
+import contextvars
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -25,6 +28,55 @@ from .lease import Lease, busy, check_times, pauses
 __all__ = ["AsyncStore"]
 
 Result = TypeVar("Result")
+
+
+async def to_the_end(
+    work: Callable[[], Result],
+    *,
+    must: bool = True,
+    undo: Callable[[], Any] | None = None,
+    limiter: anyio.CapacityLimiter | None = None,
+) -> Result:
+    """Run in a worker thread and wait until that is done, whatever cancels the task meanwhile.
+
+    A shield keeps cancelled scopes away, but not asyncio's `Task.cancel()`, which ends an `await` at once and leaves
+    the thread to itself. The cancellation is raised when the work is done.
+
+    Args:
+        work: what to do.
+        must: do it even if the task is cancelled before it has begun.
+        undo: takes the finished work back if the task was cancelled meanwhile.
+        limiter: of the threads.
+    """
+    claim, outcome = threading.Lock(), Future[Result]()
+
+    def run() -> None:
+        if claim.acquire(blocking=False):
+            try:
+                outcome.set_result(work())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+    cancelled: BaseException | None = None
+    with anyio.CancelScope(shield=True):
+        while not outcome.done():
+            try:
+                if cancelled is None:
+                    await anyio.to_thread.run_sync(run, limiter=limiter)
+                else:
+                    await anyio.sleep(0.002)
+            except anyio.get_cancelled_exc_class() as error:
+                if not must and claim.acquire(blocking=False):
+                    raise
+                if cancelled is None:
+                    # Whoever waits for this task may cancel it at every step: no further `await` would get it begun.
+                    threading.Thread(target=contextvars.copy_context().run, args=(run,)).start()
+                cancelled = error
+        if cancelled is not None:
+            if undo is not None and outcome.exception() is None:
+                await to_the_end(undo, limiter=limiter)
+            raise cancelled
+    return outcome.result()
 
 
 class AsyncStore:
@@ -45,9 +97,7 @@ class AsyncStore:
     async def _write(self, work: Callable[[], Result]) -> Result:
         # What was cancelled already must not begin to write.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        with anyio.CancelScope(shield=True):
-            result = await anyio.to_thread.run_sync(work, limiter=self._limiter)
-        return result
+        return await to_the_end(work, must=False, limiter=self._limiter)
 
     async def create(self, key: str, head: Mapping[str, Any], **options: Any) -> str:
         """See `Store.create`."""
@@ -109,7 +159,9 @@ class AsyncStore:
         while True:
             manager = self.store.lease(key, scope=scope, wait=0, ttl=ttl)
             try:
-                lease = await self._write(manager.__enter__)
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                give_back = partial(manager.__exit__, None, None, None)
+                lease = await to_the_end(manager.__enter__, must=False, undo=give_back, limiter=self._limiter)
                 break
             except LeaseError:
                 left = deadline - time.monotonic()
@@ -119,8 +171,7 @@ class AsyncStore:
         try:
             yield lease
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(manager.__exit__, None, None, None, limiter=self._limiter)
+            await to_the_end(give_back, limiter=self._limiter)
 
     async def close(self) -> None:
         """See `Store.close`."""
