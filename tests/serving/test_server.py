@@ -103,6 +103,20 @@ def served(request: Any, tmp_path: Path) -> Iterator[Served]:
             server.kill()
 
 
+def tokens(server: Served, user: str, question: str) -> tuple[list[str], Any]:
+    """The pieces of a reply as they came, and its last event."""
+    found, kind = [], ""
+    body = {"question": question}
+    with httpx.stream("POST", f"{server.base}/users/{user}/messages", json=body, timeout=120) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        for line in response.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                found.append((kind, json.loads(line.removeprefix("data: "))))
+    return [text for kind, text in found if kind == "token"], found[-1]
+
+
 def asked(url: str, user: str, tenant: str = "t") -> list[str]:
     with open_store(url) as store:
         assert store.verify().ok
@@ -115,6 +129,9 @@ def test_a_conversation_over_any_worker(served: Served) -> None:
         assert found["data"]["answer"] == f"answer to question {number} after {number}"
         assert found["data"]["index"] == number
     assert served.ask("ada", "another tenant", tenant="u")["data"]["index"] == 0
+    pieces, last = tokens(served, "streamed", "tell me")
+    assert len(pieces) > 1
+    assert "".join(pieces) == last[1]["answer"] == "answer to tell me after 0"
     page = httpx.get(f"{served.base}/users/ada/messages?before=5&limit=2", headers={"x-tenant": "t"}).json()
     assert [turn["question"] for turn in page] == ["question 3", "question 4"]
     assert asked(served.url, "ada") == [f"question {number}" for number in range(6)]
