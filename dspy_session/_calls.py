@@ -201,7 +201,7 @@ class TurnCall:
         self.host, part_state, self.policy = self._hosted()
         if self.host is not None:
             self.options = self.policy.options
-        self.training = None if session.is_bound() or self.host is not None else session.training()
+        self.training = self._trained_by()
         self.state = self._state() if part_state is None else part_state
         self.outer = open_turn(session, self.state)
         replay = session.lineage in self.scope.replaying or self.training is not None
@@ -225,6 +225,13 @@ class TurnCall:
             self.kwargs[name] = history
             return None
         raise HistoryTypeError(f"Expected {name} to be dspy.History, got {type(history).__name__}")
+
+    def _trained_by(self) -> _training.Training | None:
+        """What the call is made for, if not for a user. `Evaluate` inside `use_state` is: it was asked for there."""
+        if self.host is not None:
+            return None
+        training = self.session.training()
+        return None if training == "evaluate" and self.session.is_bound() else training
 
     def _hosted(self) -> tuple[Frame | None, SessionState | None, NodePolicy]:
         """The open turn of the session that this one is a part of, and what that makes of this call.
