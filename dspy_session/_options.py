@@ -132,9 +132,7 @@ class Options:
 
 
 @lru_cache(maxsize=256)
-def _projection(
-    exclude: frozenset[str], inputs: frozenset[str] | None, extras: frozenset[str]
-) -> Projection:
+def _projection(exclude: frozenset[str], inputs: frozenset[str] | None, extras: frozenset[str]) -> Projection:
     # Every turn refers to one: shared, it costs a conversation nothing.
     return Projection(exclude, inputs, extras)
 

@@ -56,7 +56,9 @@ def stored_examples(
         for turn in state.turns:
             if (state.conversation_id, turn.id) in seen or not turn.outputs or _too_old(turn, moment):
                 continue
-            example, score = _example(turn, state, stored.head.get("history_field", "history"), metric, on_metric_error)
+            example, score = _example(
+                turn, state, stored.head.get("history_field", "history"), metric, on_metric_error
+            )
             good = min_score is None or (score is not None and score >= min_score)
             if good and (where is None or where(turn)):
                 seen.add((state.conversation_id, turn.id))
@@ -84,5 +86,7 @@ def _moment(since: str | datetime | None) -> datetime | None:
     try:
         moment = since if isinstance(since, datetime) else datetime.fromisoformat(since)
     except (TypeError, ValueError):
-        raise ConfigurationError(f"since must be a time in ISO 8601, such as 2026-10-01, not {since!r}") from None
+        raise ConfigurationError(
+            f"since must be a time in ISO 8601, such as 2026-10-01, not {since!r}"
+        ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)

@@ -168,7 +168,9 @@ class Conversation:
     def _begin(self, caller: Any) -> None:
         refuse_generator(caller)
         if self._blocks is not None:
-            raise BindingError("this conversation is open already: call session.conversation(…) for each block")
+            raise BindingError(
+                "this conversation is open already: call session.conversation(…) for each block"
+            )
         self._refused, self._fence = {}, None
         telemetry.opened(self.key)
 
@@ -300,7 +302,9 @@ class Conversation:
                 return
             self._commit(change)
             with self.state.mutex:
-                self.state.dirty_notes -= {i for i in change.noted if self.state.note(i) == change.kept.state.note(i)}
+                self.state.dirty_notes -= {
+                    i for i in change.noted if self.state.note(i) == change.kept.state.note(i)
+                }
             telemetry.count("turns", len(change.new))
 
     def _change(self) -> _Change:
@@ -315,7 +319,11 @@ class Conversation:
         back = shared < kept.position.stop
         new = position.records()[shared - position.start :]
         annotations = kept.annotations(state, new, back=back)
-        paid = {record.id for record in kept.position.records()[max(0, shared - kept.position.start) :]} if back else ()
+        paid = (
+            {record.id for record in kept.position.records()[max(0, shared - kept.position.start) :]}
+            if back
+            else ()
+        )
         cost = sum(_cost(record) for record in new if record.id not in paid and record.replaces not in paid)
         noted = frozenset(state.dirty_notes)
         return _Change(Kept(state), new, annotations, noted, shared if back else None, cost)
@@ -382,7 +390,9 @@ class Conversation:
         if self.revision is not None:
             if base:
                 # The line may have been moved back meanwhile: then its beginning is not what this turn builds on.
-                there = _patiently(lambda: self._store.turns(self.key, scope=self.scope, before=base, limit=1))
+                there = _patiently(
+                    lambda: self._store.turns(self.key, scope=self.scope, before=base, limit=1)
+                )
                 ours = kept.records()[base - 1 - kept.start :][:1]
                 if [turn.id for turn in there] != [record.id for record in ours]:
                     raise StaleStateError(self.revision, None, change.turn())

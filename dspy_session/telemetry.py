@@ -66,4 +66,6 @@ def _counter(name: str) -> Any:
         return None
     from opentelemetry import metrics
 
-    return metrics.get_meter("dspy_session").create_counter(f"dspy_session.{name}", unit=f"{{{name.rstrip('s')}}}")
+    return metrics.get_meter("dspy_session").create_counter(
+        f"dspy_session.{name}", unit=f"{{{name.rstrip('s')}}}"
+    )

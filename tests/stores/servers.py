@@ -57,7 +57,12 @@ class Server:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdout=log, stderr=log, user=self.user(), start_new_session=True, cwd=self.folder
+                self.command(),
+                stdout=log,
+                stderr=log,
+                user=self.user(),
+                start_new_session=True,
+                cwd=self.folder,
             )
         for _ in range(600):
             if self.ready():
@@ -135,7 +140,14 @@ class Postgres(Server):
     def command(self) -> list[str]:
         return [
             *(self.postgres, "-D", str(self.folder / "data"), "-p", str(self.port)),
-            *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=80"),
+            *(
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "unix_socket_directories=",
+                "-c",
+                "max_connections=80",
+            ),
         ]
 
     def url(self, database: str = "chat", password: str = "secret") -> str:
@@ -164,7 +176,17 @@ class Redis(Server):
         more = ["--cluster-enabled", "yes"] if self.cluster else []
         return [
             *(self.redis, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
-            *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--requirepass", "secret", *more),
+            *(
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+                "--save",
+                "",
+                "--requirepass",
+                "secret",
+                *more,
+            ),
         ]
 
     def url(self, password: str = "secret") -> str:
