@@ -38,7 +38,8 @@ def stored_examples(
         scope: the tenant.
         metric: scores each turn, once; the scores are not stored.
         min_score: keep turns with at least this score, by the metric or as stored; others are dropped.
-        since: only turns made at this time or later; a datetime, or text in ISO 8601, in UTC unless it says else.
+        since: only turns made at this time or later; a datetime, or text in ISO 8601, in UTC unless it says
+        else.
         where: keep only turns for which it is true.
         types: classes of your own that values may have.
         on_metric_error: whether an error of the metric counts as 0.0 or is raised.
@@ -56,7 +57,9 @@ def stored_examples(
         for turn in state.turns:
             if (state.conversation_id, turn.id) in seen or not turn.outputs or _too_old(turn, moment):
                 continue
-            example, score = _example(turn, state, stored.head.get("history_field", "history"), metric, on_metric_error)
+            example, score = _example(
+                turn, state, stored.head.get("history_field", "history"), metric, on_metric_error
+            )
             good = min_score is None or (score is not None and score >= min_score)
             if good and (where is None or where(turn)):
                 seen.add((state.conversation_id, turn.id))
@@ -84,5 +87,7 @@ def _moment(since: str | datetime | None) -> datetime | None:
     try:
         moment = since if isinstance(since, datetime) else datetime.fromisoformat(since)
     except (TypeError, ValueError):
-        raise ConfigurationError(f"since must be a time in ISO 8601, such as 2026-10-01, not {since!r}") from None
+        raise ConfigurationError(
+            f"since must be a time in ISO 8601, such as 2026-10-01, not {since!r}"
+        ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)

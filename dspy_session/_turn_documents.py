@@ -1,8 +1,8 @@
 """A state as the documents that a store keeps: a head, one document a turn, annotations for what comes later.
 
-A turn's document stands by itself: it holds the turn as `codec.wire` describes it, the turns of its nodes, and the
-tables of its snapshots; runs of its snapshots refer to turns of the line by their index. Scores, memories and pending
-episodes are annotations, because they come after the turn.
+A turn's document stands by itself: it holds the turn as `codec.wire` describes it, the turns of its nodes,
+and the tables of its snapshots; runs of its snapshots refer to turns of the line by their index. Scores,
+memories and pending episodes are annotations, because they come after the turn.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WHAT = "stored conversation"
 Document = dict[str, Any]
 
 NESTED = "\x1f"
-"""Between the path of a session that is a part of a program and the path of a node in it: in no attribute's name."""
+"""Between the path of a part that is a session and the path of a node in it: in no attribute's name."""
 
 
 def node_at(state: SessionState, path: str) -> SessionState:
@@ -45,7 +45,8 @@ class StoredTurn(Protocol):
     def annotations(self) -> Sequence[Mapping[str, Any]]: ...
 
 
-# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── writing
+# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def head_document(state: SessionState, history_field: str) -> Document:
@@ -88,9 +89,7 @@ def _turn(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRe
     return {**document, "nodes": nodes} if nodes else document
 
 
-def _document(
-    record: TurnRecord, line: Position, place: str, known: Iterable[TurnRecord] = ()
-) -> Document:
+def _document(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRecord] = ()) -> Document:
     records = [record]
     if record.view.exchanges is not line.log.exchanges and len(record.view):
         # After a step back the line goes on in another list: its turns are to be recognised one by one.
@@ -127,7 +126,8 @@ def episodes_annotation(path: str, episodes: Iterable[Episode]) -> Document:
     return {"kind": "episodes", "path": path, "episodes": waiting}
 
 
-# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── reading
+# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def state_of(
@@ -140,7 +140,8 @@ def state_of(
 ) -> SessionState:
     """The state of stored documents; of a conversation's newest turns, if only those were loaded.
 
-    A turn whose snapshot reaches back to turns that were not loaded, or that was redacted, is marked as not exact.
+    A turn whose snapshot reaches back to turns that were not loaded, or that was redacted, is marked as not
+    exact.
 
     Args:
         head: the head document.

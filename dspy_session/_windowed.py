@@ -37,7 +37,9 @@ def needed_turns(session: SessionBase) -> int | None:
 
 def _recording(session: SessionBase) -> dict[str, NodePolicy]:
     table = session.node_table
-    return {} if table is None else {path: policy for path, policy in table.policies.items() if policy.records}
+    return (
+        {} if table is None else {path: policy for path, policy in table.policies.items() if policy.records}
+    )
 
 
 def shows_enough(session: SessionBase, state: SessionState) -> bool:

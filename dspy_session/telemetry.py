@@ -1,8 +1,10 @@
-"""What operators see of stored conversations: counts, and OpenTelemetry's attributes and metrics if it is installed.
+"""What operators see of stored conversations: counts, and OpenTelemetry's attributes and metrics if it is
+installed.
 
-Without OpenTelemetry (extra `otel`) only `counts` is kept. With it the current span gets `gen_ai.conversation.id`
-(OpenTelemetry's semantic conventions for generative AI) when a conversation is opened, and each count is a counter
-`dspy_session.<name>` of the meter `dspy_session`.
+Without OpenTelemetry (extra `otel`) only `counts` is kept. With it the current span gets
+`gen_ai.conversation.id`
+(OpenTelemetry's semantic conventions for generative AI) when a conversation is opened, and each count is a
+counter `dspy_session.<name>` of the meter `dspy_session`.
 
 | count | meaning |
 |---|---|
@@ -66,4 +68,6 @@ def _counter(name: str) -> Any:
         return None
     from opentelemetry import metrics
 
-    return metrics.get_meter("dspy_session").create_counter(f"dspy_session.{name}", unit=f"{{{name.rstrip('s')}}}")
+    return metrics.get_meter("dspy_session").create_counter(
+        f"dspy_session.{name}", unit=f"{{{name.rstrip('s')}}}"
+    )
