@@ -1,6 +1,7 @@
 """What a store has of a state: what differs from it is to be written, or to be taken back.
 
-`Kept` is taken when a commit is put together, not when it is done: turns that come in meanwhile belong to the next.
+`Kept` is taken when a commit is put together, not when it is done: turns that come in meanwhile belong to
+the next.
 `follow` and `merge_memories` bring turns that were made on an older line behind what others have added since.
 """
 
@@ -56,7 +57,7 @@ class Kept:
         return shared
 
     def restore(self, state: SessionState) -> None:
-        """Make a state what the store has. Scores and feedback stay: they are written with the next commit."""
+        """Make a state what the store has. Scores and feedback stay, to be written with the next commit."""
         noted = {turn_id: state.note(turn_id) for turn_id in state.dirty_notes}
         state.absorb(self.state.fork())
         for turn_id, note in noted.items():
@@ -112,7 +113,7 @@ def _nodes(state: SessionState, path: str = "") -> dict[str, SessionState]:
 
 
 def follow(state: SessionState, record: TurnRecord) -> None:
-    """Add a turn behind what a state has; it becomes the turn with the next index, and its nodes' turns likewise."""
+    """Add a turn behind what a state has: it gets the next index, and so do its nodes' turns."""
     marks = {}
     for path, mark in record.nodes.items():
         node = state.node(path)

@@ -38,7 +38,8 @@ def stored_examples(
         scope: the tenant.
         metric: scores each turn, once; the scores are not stored.
         min_score: keep turns with at least this score, by the metric or as stored; others are dropped.
-        since: only turns made at this time or later; a datetime, or text in ISO 8601, in UTC unless it says else.
+        since: only turns made at this time or later; a datetime, or text in ISO 8601, in UTC unless it says
+        else.
         where: keep only turns for which it is true.
         types: classes of your own that values may have.
         on_metric_error: whether an error of the metric counts as 0.0 or is raised.

@@ -24,7 +24,7 @@ WHAT = "stored conversation"
 Document = dict[str, Any]
 
 NESTED = "\x1f"
-"""Between the path of a session that is a part of a program and the path of a node in it: in no attribute's name."""
+"""Between the path of a part that is a session and the path of a node in it: in no attribute's name."""
 
 
 def node_at(state: SessionState, path: str) -> SessionState:
@@ -45,7 +45,8 @@ class StoredTurn(Protocol):
     def annotations(self) -> Sequence[Mapping[str, Any]]: ...
 
 
-# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── writing
+# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def head_document(state: SessionState, history_field: str) -> Document:
@@ -145,7 +146,8 @@ def state_of(
 ) -> SessionState:
     """The state of stored documents; of a conversation's newest turns, if only those were loaded.
 
-    A turn whose snapshot reaches back to turns that were not loaded, or that was redacted, is marked as not exact.
+    A turn whose snapshot reaches back to turns that were not loaded, or that was redacted, is marked as not
+    exact.
 
     Args:
         head: the head document.

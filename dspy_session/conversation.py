@@ -1,8 +1,8 @@
 """One request of one user: load the conversation, bind its state, run, append each turn.
 
-A `Conversation` knows a store by its contract alone. It holds the lease, if one is wanted, for the whole block; each
-finished turn goes to the store in one commit before the call that made it returns, based on the revision that was
-loaded. A turn that the store refuses is no turn of the state either.
+A `Conversation` knows a store by its contract alone. It holds the lease, if one is wanted, for the whole
+block; each finished turn goes to the store in one commit before the call that made it returns, based on the
+revision that was loaded. A turn that the store refuses is no turn of the state either.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _PAUSES = (0.05, 0.3, 1.0)
 """Seconds between tries of a commit whose answer was lost; repeating one is harmless."""
 
 _TRIES_AT_END = 60
-"""Each try that fails is a commit of somebody else; the pauses between them add up to a quarter of a minute."""
+"""Each try that fails is a commit of somebody else; the pauses add up to a quarter of a minute."""
 
 _TITLE = 80
 
@@ -168,9 +168,7 @@ class Conversation:
     def _begin(self, caller: Any) -> None:
         refuse_generator(caller)
         if self._blocks is not None:
-            raise BindingError(
-                "this conversation is open already: call session.conversation(…) for each block"
-            )
+            raise BindingError("this conversation is open already: make one for each block")
         self._refused, self._fence = {}, None
         telemetry.opened(self.key)
 
@@ -302,9 +300,9 @@ class Conversation:
                 return
             self._commit(change)
             with self.state.mutex:
-                self.state.dirty_notes -= {
-                    i for i in change.noted if self.state.note(i) == change.kept.state.note(i)
-                }
+                written = change.kept.state
+                same = {i for i in change.noted if self.state.note(i) == written.note(i)}
+                self.state.dirty_notes -= same
             telemetry.count("turns", len(change.new))
 
     def _change(self) -> _Change:
@@ -319,11 +317,8 @@ class Conversation:
         back = shared < kept.position.stop
         new = position.records()[shared - position.start :]
         annotations = kept.annotations(state, new, back=back)
-        paid = (
-            {record.id for record in kept.position.records()[max(0, shared - kept.position.start) :]}
-            if back
-            else ()
-        )
+        replaced = kept.position.records()[max(0, shared - kept.position.start) :] if back else []
+        paid = {record.id for record in replaced}
         cost = sum(_cost(record) for record in new if record.id not in paid and record.replaces not in paid)
         noted = frozenset(state.dirty_notes)
         return _Change(Kept(state), new, annotations, noted, shared if back else None, cost)
@@ -389,7 +384,8 @@ class Conversation:
         key = _fork_key(self.key, change.new[-1].id)
         if self.revision is not None:
             if base:
-                # The line may have been moved back meanwhile: then its beginning is not what this turn builds on.
+                # The line may have been moved back meanwhile: then its beginning is not what this turn
+                # builds on.
                 there = _patiently(
                     lambda: self._store.turns(self.key, scope=self.scope, before=base, limit=1)
                 )
@@ -475,8 +471,9 @@ class _Closed:
 
     def publish(self, turn: Turn | None = None) -> None:
         error = StoreError(
-            f"the block of the conversation {self._key!r} ended before this call did, so its turn is not stored: "
-            "read streams to their end and await tasks inside the block, or work on talk.state.fork()"
+            f"the block of the conversation {self._key!r} ended before this call did, so its turn is"
+            " not stored: read streams to their end and await tasks inside the block, or work on"
+            " talk.state.fork()"
         )
         error.turn = turn
         raise error

@@ -1,8 +1,8 @@
-"""What operators see of stored conversations: counts, and OpenTelemetry's attributes and metrics if it is installed.
+"""What operators see of stored conversations: counts, and OpenTelemetry's attributes and metrics.
 
-Without OpenTelemetry (extra `otel`) only `counts` is kept. With it the current span gets `gen_ai.conversation.id`
-(OpenTelemetry's semantic conventions for generative AI) when a conversation is opened, and each count is a counter
-`dspy_session.<name>` of the meter `dspy_session`.
+Without OpenTelemetry (extra `otel`) only `counts` is kept. With it the current span gets the attribute
+`gen_ai.conversation.id` (OpenTelemetry's semantic conventions for generative AI) when a conversation is opened,
+and each count is a counter `dspy_session.<name>` of the meter `dspy_session`.
 
 | count | meaning |
 |---|---|

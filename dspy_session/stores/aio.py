@@ -39,8 +39,8 @@ async def to_the_end(
 ) -> Result:
     """Run in a worker thread and wait until that is done, whatever cancels the task meanwhile.
 
-    A shield keeps cancelled scopes away, but not asyncio's `Task.cancel()`, which ends an `await` at once and leaves
-    the thread to itself. The cancellation is raised when the work is done.
+    A shield keeps cancelled scopes away, but not asyncio's `Task.cancel()`, which ends an `await` at once
+    and leaves the thread to itself. The cancellation is raised when the work is done.
 
     Args:
         work: what to do.
@@ -69,7 +69,8 @@ async def to_the_end(
                 if not must and claim.acquire(blocking=False):
                     raise
                 if cancelled is None:
-                    # Whoever waits for this task may cancel it at every step: no further `await` would get it begun.
+                    # Whoever waits for this task may cancel it at every step: no further `await` would get
+                    # it begun.
                     threading.Thread(target=contextvars.copy_context().run, args=(run,)).start()
                 cancelled = error
         if cancelled is not None:

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.conversations            all stores that can be had here
     python -m tests.benchmarks.conversations --quick    fewer repetitions
 
-The model answers at once. Conversations of 10, 100, 1,000 and 5,000 turns of about 1 KB, a window of 20 turns,
-measured in turns within one run, beside the same call on a state in memory. Trust the ratios.
+The model answers at once. Conversations of 10, 100, 1,000 and 5,000 turns of about 1 KB, a window of 20
+turns, measured in turns within one run, beside the same call on a state in memory. Trust the ratios.
 """
 
 from __future__ import annotations
@@ -104,10 +104,15 @@ def main() -> None:
     dspy.configure(lm=Instant())
     with open_store("memory://") as store:
         measure("in memory", store, repetitions)
-    with tempfile.TemporaryDirectory() as folder:
-        with open_store(f"sqlite:///{Path(folder) / 'chat.db'}") as store:
-            measure("SQLite, synchronous=full", store, repetitions)
-    for name, start in (("PostgreSQL", servers.postgres), ("Redis, appendfsync always", servers.redis_server)):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_store(f"sqlite:///{Path(folder) / 'chat.db'}") as store,
+    ):
+        measure("SQLite, synchronous=full", store, repetitions)
+    for name, start in (
+        ("PostgreSQL", servers.postgres),
+        ("Redis, appendfsync always", servers.redis_server),
+    ):
         try:
             url = start().url()
         except servers.Unavailable as error:

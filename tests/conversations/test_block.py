@@ -18,7 +18,7 @@ from dspy_session.stores import open_store
 from dspy_session.stores.aio import AsyncStore
 from dspy_session.stores.redaction import RedactingStore
 
-from .programs import Broken, Planned, Watched, chat, planned, questions, whole
+from .programs import Broken, Watched, chat, planned, questions, whole
 
 
 @pytest.mark.parametrize("make", [chat, planned])
@@ -379,7 +379,7 @@ def test_a_windowed_talk_sends_what_a_whole_one_sends(memory, lm):
         for number in range(9):
             with app.conversation(key, store=memory):
                 app(question=f"question {number}")
-        stored = [request for request in lm.requests[-9:]]
+        stored = lm.requests[-9:]
         lm.requests.clear()
         plain = chat(window=window)
         answers = [turn.data["outputs"] for turn in memory.load(key).turns]
@@ -457,7 +457,12 @@ def test_typed_values(store, lm):
         turn = talk.state.turns[0]
         assert turn.inputs["near"] == Point(x=3)
         assert turn.outputs["place"] == Point(x=1, y=2)
-    kinds = {"day": datetime.date(2026, 1, 2), "sum": decimal.Decimal("1.10"), "raw": b"\x00\xff", "set": {1, 2}}
+    kinds = {
+        "day": datetime.date(2026, 1, 2),
+        "sum": decimal.Decimal("1.10"),
+        "raw": b"\x00\xff",
+        "set": {1, 2},
+    }
     with app.conversation("types", store=store):
         app.add_turn({"what": "x", "near": Point(x=1)}, {"place": Point(x=1)}, extras=kinds)
     with app.conversation("types", store=store) as talk:
@@ -605,7 +610,9 @@ def test_a_retry_that_fails_to_commit_brings_the_old_answer_back(memory, lm):
         app(question="one")
         app(question="two")
         before = whole(talk.state)
-    with app.conversation("k", store=Broken(memory, "before", error=lambda: errors.StoreError("full"))) as talk:
+    with app.conversation(
+        "k", store=Broken(memory, "before", error=lambda: errors.StoreError("full"))
+    ) as talk:
         with pytest.raises(errors.StoreError, match="full"):
             app.retry()
         assert whole(talk.state) == before
@@ -618,7 +625,9 @@ def test_side_by_side_calls_with_a_refused_one_are_all_told(memory, lm):
     app = chat()
 
     async def main():
-        async with app.conversation("k", store=Broken(memory, "before", error=lambda: errors.StoreError("full"))):
+        async with app.conversation(
+            "k", store=Broken(memory, "before", error=lambda: errors.StoreError("full"))
+        ):
             return await asyncio.gather(
                 *(app.acall(question=f"question {n}") for n in range(6)), return_exceptions=True
             )

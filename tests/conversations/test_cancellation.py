@@ -129,7 +129,9 @@ def test_requests_cancelled_at_every_step(store, lm):
                 await asyncio.sleep(0)
             await asyncio.sleep(steps / 10_000)
             task.cancel()
-            if not isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError):
+            if not isinstance(
+                (await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError
+            ):
                 done.append(f"question {steps}")
             async with app.conversation("k", store=store, lease="fail"):
                 pass

@@ -93,9 +93,7 @@ def test_append(store, lm, make):
         app.turns[-1].score = 1
         assert questions(talk.state) == ["one", "two", "theirs", "theirs again", "ours"]
         assert talk.state.turns[-1].index == 4
-        assert [m["question"] for m in talk.state.turns[-1].history_snapshot.messages] == (
-            ["one", "two"] if make is chat else ["one", "two"]
-        )
+        assert [m["question"] for m in talk.state.turns[-1].history_snapshot.messages] == ["one", "two"]
         app(question="ours again")
         now = whole(talk.state)
     with make().conversation("k", store=store) as talk:
@@ -163,7 +161,9 @@ def test_append_side_by_side(store, lm):
 
     asyncio.run(main())
     with app.conversation("k", store=store) as talk:
-        assert sorted(questions(talk.state)) == sorted(["one", "two", "theirs", *(f"ours {n}" for n in range(8))])
+        assert sorted(questions(talk.state)) == sorted(
+            ["one", "two", "theirs", *(f"ours {n}" for n in range(8))]
+        )
 
 
 @pytest.mark.parametrize("make", [chat, planned])
@@ -221,7 +221,7 @@ def test_a_lease_that_was_lost(memory, lm, on_conflict):
     app, other = chat(), chat()
     seeded(app, memory)
     with app.conversation("k", store=memory, ttl=0.2, on_conflict=on_conflict) as talk:
-        memory._keeper.abandon() if hasattr(memory, "_keeper") else memory._leases.abandon()
+        memory._leases.abandon()
         with other.conversation("k", store=memory):
             other(question="theirs")
         if on_conflict == "raise":

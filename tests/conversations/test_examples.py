@@ -38,7 +38,10 @@ def test_each_turn_is_an_example_with_its_history(store, lm):
 
 def test_scores_metrics_and_choices(store, lm):
     serve(store, lm)
-    assert [e.question for e in store.examples(scope="t", min_score=0.5)] == ["2: question 1", "3: question 1"]
+    assert [e.question for e in store.examples(scope="t", min_score=0.5)] == [
+        "2: question 1",
+        "3: question 1",
+    ]
     judged = []
 
     def metric(example, prediction, trace=None):

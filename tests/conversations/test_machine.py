@@ -29,7 +29,9 @@ class StoredBesidePlain(RuleBasedStateMachine):
     @initialize(app=st.sampled_from(sorted(APPS)), backend=st.sampled_from(["memory", "sqlite"]))
     def begin(self, app: str, backend: str) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        url = "memory://" if backend == "memory" else f"sqlite:///{self.folder.name}/chat.db?synchronous=normal"
+        url = (
+            "memory://" if backend == "memory" else f"sqlite:///{self.folder.name}/chat.db?synchronous=normal"
+        )
         self.store = open_store(url)
         self.app, self.plain = APPS[app](), APPS[app]()
         # The same words get the same answer, so that both sides are told the same.
@@ -78,7 +80,11 @@ class StoredBesidePlain(RuleBasedStateMachine):
         self.both(lambda app: app.add_turn({"question": text}, {"answer": text}))
 
     @precondition(lambda self: len(self.model))
-    @rule(place=st.integers(0, 5), score=st.one_of(st.none(), st.integers(0, 3)), feedback=st.sampled_from([None, "so"]))
+    @rule(
+        place=st.integers(0, 5),
+        score=st.one_of(st.none(), st.integers(0, 3)),
+        feedback=st.sampled_from([None, "so"]),
+    )
     def rate(self, place: int, score: int | None, feedback: str | None) -> None:
         def work(app: Any) -> None:
             turn = app.turns[place % len(app.turns)]

@@ -47,19 +47,18 @@ def test_four_workers_on_one_talk(backend: str, options: dict[str, Any]) -> None
 
 
 def test_forked_workers_share_what_their_parent_opened() -> None:
-    with address("sqlite") as url:
-        with open_store(url) as store, dspy.context(lm=ScriptedLM()):
-            app = planned()
-            with app.conversation("k", store=store):
-                app(question="parent")
+    with address("sqlite") as url, open_store(url) as store, dspy.context(lm=ScriptedLM()):
+        app = planned()
+        with app.conversation("k", store=store):
+            app(question="parent")
 
-            def child(say: Callable[[str], None], name: str) -> None:
-                for number in range(5):
-                    with app.conversation("k", store=store):
-                        app(question=f"{name} {number}")
-                say(name)
+        def child(say: Callable[[str], None], name: str) -> None:
+            for number in range(5):
+                with app.conversation("k", store=store):
+                    app(question=f"{name} {number}")
+            say(name)
 
-            children = [Child(child, f"child {place}") for place in range(3)]
-            assert [line.lines() for line in children] == [["child 0"], ["child 1"], ["child 2"]]
-            with app.conversation("k", store=store) as talk:
-                assert len(talk.state) == 16
+        children = [Child(child, f"child {place}") for place in range(3)]
+        assert [line.lines() for line in children] == [["child 0"], ["child 1"], ["child 2"]]
+        with app.conversation("k", store=store) as talk:
+            assert len(talk.state) == 16

@@ -29,7 +29,11 @@ def test_the_installed_command(url: str) -> None:
     command = [str(Path(sys.executable).with_name("dspy-session")), "store", "ls", "--store", url]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (run.returncode, run.stderr) == (0, "")
-    assert [line for line in run.stdout.splitlines() if "t/ada" in line and "2 turns" in line and "I am ada" in line]
+    assert [
+        line
+        for line in run.stdout.splitlines()
+        if "t/ada" in line and "2 turns" in line and "I am ada" in line
+    ]
 
 
 def test_a_conversation_is_shown_forked_exported_verified_copied_and_erased(
@@ -47,9 +51,10 @@ def test_a_conversation_is_shown_forked_exported_verified_copied_and_erased(
     assert "3 conversations copied" in run("copy", "--to", f"sqlite:///{tmp_path}/other.db")
     assert "dropped" in run("prune", "--scope", "t", "--keep", "1", "--yes")
     assert "erased" in run("erase", "--scope", "t", "--forks", "keep", "--yes", "ada")
-    with open_store(f"sqlite:///{tmp_path}/other.db") as other, chat().conversation(
-        "ada", store=other, scope="t"
-    ) as talk:
+    with (
+        open_store(f"sqlite:///{tmp_path}/other.db") as other,
+        chat().conversation("ada", store=other, scope="t") as talk,
+    ):
         assert [turn.inputs["question"] for turn in talk.state.turns] == ["I am ada", "And now?"]
 
 

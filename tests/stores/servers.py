@@ -120,8 +120,10 @@ class Postgres(Server):
             shutil.chown(self.folder, self.user())
         (self.folder / "password").write_text("secret")
         subprocess.run(
-            [initdb, "-D", str(self.folder / "data"), "-U", "chat", "-E", "UTF8", "--no-locale"]
-            + ["--auth=scram-sha-256", "--pwfile", str(self.folder / "password")],
+            [
+                *(initdb, "-D", str(self.folder / "data"), "-U", "chat", "-E", "UTF8", "--no-locale"),
+                *("--auth=scram-sha-256", "--pwfile", str(self.folder / "password")),
+            ],
             check=True,
             capture_output=True,
             user=self.user(),

@@ -1,4 +1,5 @@
-"""A chat server: one program for all users, each user's conversation in a store, replies streamed as they come.
+"""A chat server: one program for all users, each user's conversation in a store, replies streamed as they
+come.
 
     STORE=sqlite:///chat.db MODEL=openai/gpt-4.1-mini uvicorn app:app --workers 4
 
@@ -7,7 +8,8 @@
     DELETE /users/{user}                                  forget everything
     GET  /health
 
-The tenant is the header `X-Tenant`; put your own authentication in front. Workers keep nothing between requests.
+The tenant is the header `X-Tenant`; put your own authentication in front. Workers keep nothing between
+requests.
 """
 
 from __future__ import annotations
@@ -93,7 +95,8 @@ async def messages(request: Request) -> StreamingResponse:
     out: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def events() -> AsyncIterator[bytes]:
-        # A state must not be bound in a generator, whose driver would get the binding: hence a task of its own.
+        # A state must not be bound in a generator, whose driver would get the binding: hence a task of its
+        # own.
         task = asyncio.create_task(answer(tenant, user, question, out))
         try:
             while (item := await out.get()) is not None:
@@ -118,7 +121,9 @@ async def history(request: Request) -> JSONResponse:
         )
     except ConversationNotFoundError:
         turns = ()
-    shown = [{"index": turn.index, "id": turn.id, **turn.data["inputs"], **turn.data["outputs"]} for turn in turns]
+    shown = [
+        {"index": turn.index, "id": turn.id, **turn.data["inputs"], **turn.data["outputs"]} for turn in turns
+    ]
     return JSONResponse(shown)
 
 
