@@ -136,7 +136,7 @@ def test_a_failing_program_writes_nothing(memory, lm):
     app = chat()
     with app.conversation("k", store=memory):
         app(question="one")
-    with pytest.raises(RuntimeError), app.conversation("k", store=memory):
+    with pytest.raises(RuntimeError), app.conversation("k", store=memory):  # noqa: PT012
         app.undo()
         raise RuntimeError("no")
     assert len(memory.load("k").turns) == 1
