@@ -7,14 +7,15 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
-EXTRAS := test,postgres,redis,crypto
+EXTRAS := test,postgres,redis,crypto,parquet
 WORKERS ?= 2
 
-.PHONY: help demo test lint format bench docs clean
+.PHONY: help demo test crash lint format bench docs clean
 
 help:
 	@echo 'make demo    hold a conversation, offline (MODEL=provider/name: with a real model)'
 	@echo 'make test    the whole test suite'
+	@echo 'make crash   kill writers of every store, 300 times each'
 	@echo 'make lint    style, types, imports'
 	@echo 'make format  put the style right'
 	@echo 'make bench   what a session costs, beside the same work without one'
@@ -49,23 +50,28 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(RUN) -m pytest -n $(WORKERS) $(ARGS)
 
+crash: $(VENV)/.installed-test
+	DSPY_SESSION_CRASH_ROUNDS=300 $(RUN) -m pytest tests/stores/test_crashes.py -k kill_9
+
 lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(RUN) -m mypy
 	$(RUN) -m mypy tests/typing/public_api.py
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(RUN)
 
 format: $(VENV)/.installed-lint
 	$(RUN) -m ruff check --fix-only .
 	$(RUN) -m ruff format .
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed-test
 	$(RUN) tests/benchmarks/session.py $(ARGS)
+	$(RUN) tests/benchmarks/optimizers.py
 
 docs: $(VENV)/.installed-test
 	$(RUN) -m docs._scripts.pages
+	$(RUN) -m docs._scripts.notebooks
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -7,6 +7,7 @@ when the state is next looked at, if its trace is found there.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 if TYPE_CHECKING:
-    from dspy_session.history import Position
     from dspy_session.state import SessionState
 
 
@@ -37,15 +37,17 @@ class Attempts:
 
     Attributes:
         call: what identifies the call: DSPy makes the list of calling modules anew for each.
-        base: where the state was when the call began.
+        base: the state as it was when the call began.
         trace: the trace around the call.
         tell: called when an attempt was chosen.
+        thread: the thread that the call was made in; a thread makes one call at a time.
     """
 
     call: Any
-    base: Position
+    base: SessionState
     trace: list[Any]
     tell: Callable[[SessionState], None]
+    thread: int
     made: list[Attempt] = field(default_factory=list)
 
     def chosen(self) -> Attempt | None:
@@ -63,12 +65,15 @@ def sampling_call() -> Any:
 
 
 def attempts_for(state: SessionState, call: Any, tell: Callable[[SessionState], None]) -> Attempts:
-    """The attempts of a call for a state; those of earlier calls that chose nothing are let go."""
+    """The attempts of a call for a state; those of the thread's earlier calls, which chose nothing, are let go."""
+    thread = threading.get_ident()
     with state.mutex:
-        position = state.position
+        base = state.fork()
         for group in state.attempts:
             if group.call is call:
                 return group
-        group = Attempts(call, position, dspy.settings.trace if dspy.settings.trace is not None else [], tell)
-        state.attempts = [group]
+        group = Attempts(
+            call, base, dspy.settings.trace if dspy.settings.trace is not None else [], tell, thread
+        )
+        state.attempts = [*(other for other in state.attempts if other.thread != thread), group]
         return group

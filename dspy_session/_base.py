@@ -13,19 +13,30 @@ import logging
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio.to_thread
 import dspy
 from dspy import History
 
-from dspy_session import _training, display
-from dspy_session._binding import BoundSession, Replay, UseState, bind
+from dspy_session import _seams, _training, display
 from dspy_session._attempts import Attempts, attempts_for, sampling_call
-from dspy_session._calls import Frame, TurnCall, tell
+from dspy_session._binding import BoundSession, Replay, UseState, bind
+from dspy_session._calls import Frame, TurnCall, hosted, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-from dspy_session._injection import adopt, is_closed, is_session, parts, predictors
+from dspy_session._injection import (
+    COPY_OF,
+    adopt,
+    is_adopted,
+    is_closed,
+    is_session,
+    keep_callbacks,
+    parts,
+    predictors,
+)
+from dspy_session._optimizing import Optimizing
 from dspy_session._options import (
     Busy,
     CopyMode,
@@ -38,7 +49,6 @@ from dspy_session._options import (
     Record,
     Unbound,
 )
-from dspy_session._optimizing import Optimizing
 from dspy_session._persistence import Persistence
 from dspy_session._program import Program, study
 from dspy_session.conversation import Conversation
@@ -47,10 +57,13 @@ from dspy_session.history import HistoryView, SessionHistory
 from dspy_session.memory import SHARED, NodeTable
 from dspy_session.state import SessionState
 from dspy_session.turns import Turn, TurnRecord
-from dspy_session.windows import Window
+from dspy_session.windows import Window, seen
 
 logger = logging.getLogger("dspy_session")
+_seams.install()
 _lineages = itertools.count()
+
+Own = TypeVar("Own", bound="SessionBase")
 _NOT_PICKLED = ("_lineage", "_born_in", "_birth", "_attempts", "_paths", "_table")
 
 
@@ -140,12 +153,13 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             raise ConfigurationError(f"a session wraps a dspy.Module, not {module!r}{hint}")
         if input_field_override is not None and history_input_fields is not None:
             raise ConfigurationError("history_input_fields and input_field_override are the same: give one")
+        shown_inputs = history_input_fields if input_field_override is None else input_field_override
         options = Options(
             history_field=history_field,
             max_turns=max_turns,
             max_stored_turns=max_stored_turns,
             exclude_fields=exclude_fields,  # type: ignore[arg-type]
-            history_input_fields=history_input_fields if input_field_override is None else input_field_override,  # type: ignore[arg-type]
+            history_input_fields=shown_inputs,  # type: ignore[arg-type]
             history_extras=history_extras,  # type: ignore[arg-type]
             window=window,
             history_policy=history_policy,
@@ -189,8 +203,18 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         self._watches = not is_closed(module)
         self._table = None
         if self._node_arguments is None and any(is_session(part) for path, part in parts(module) if path):
-            self._node_arguments = {"default": SHARED, "recursive": False, "nested_sessions": options.nested_sessions}
-        self._paths: dict[int, str] | None = None
+            self._node_arguments = {
+                "default": SHARED,
+                "recursive": False,
+                "nested_sessions": options.nested_sessions,
+            }
+        self._paths: Mapping[int, tuple[str, Any]] | None = None
+
+    if TYPE_CHECKING:
+        # DSPy's own are not typed.
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        async def acall(self, *args: Any, **kwargs: Any) -> Any: ...
 
     # ── calling ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -228,6 +252,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
                         raise
             call.commit(result)
             call.publish()
+            call.fold()
         call.tell()
         return result
 
@@ -244,6 +269,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
                         raise
             call.commit(result)
             await call.apublish()
+            await call.afold()
         await call.atell()
         return result
 
@@ -342,7 +368,15 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             types: classes of your own that stored values may have.
         """
         return Conversation(
-            self, key, store, scope=scope, lease=lease, ttl=ttl, on_conflict=on_conflict, last=last, types=types
+            self,
+            key,
+            store,
+            scope=scope,
+            lease=lease,
+            ttl=ttl,
+            on_conflict=on_conflict,
+            last=last,
+            types=types,
         )
 
     def replay(self) -> Replay:
@@ -384,13 +418,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
 
     def windowed(self, view: HistoryView) -> HistoryView:
         """What the window shows of a conversation."""
-        window = self._options.window
-        if window is None:
-            return view
-        shown = window(view)
-        if not isinstance(shown, HistoryView):
-            raise ConfigurationError(f"the window {window!r} returned {type(shown).__name__}, not a view")
-        return shown
+        return seen(self._options.window, view)
 
     def __len__(self) -> int:
         return len(self.state)
@@ -439,7 +467,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
     @property
     def watches(self) -> bool:
         """Whether predictors that the program makes while it runs must be looked for."""
-        return self._watches
+        return self._watches or not is_adopted(self.module)
 
     def training(self) -> _training.Training | None:
         """Whether the present call is made by an optimizer or by `Evaluate`."""
@@ -447,13 +475,25 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             if not self._birth.compile_is_over():
                 return "compile"
             self._birth = None
+            if self._born_in is None and (held := _training.holder(self)) is not None:
+                self._state = held.own_state
         return _training.training()
 
     def path_of(self, predictor: Any) -> str | None:
         """A predictor's path in the program; None if the program made it while it ran."""
         if self._paths is None:
-            self._paths = {id(found): path for path, found in predictors(self.module)}
-        return self._paths.get(id(predictor))
+            found = {id(predictor): (path, predictor) for path, predictor in predictors(self.module)}
+            # No dict: DSPy looks for sub-modules in those.
+            self._paths = MappingProxyType(found)
+        known = self._paths.get(id(predictor))
+        if known is not None:
+            return known[0]
+        lineage, path = getattr(predictor, COPY_OF, (None, None))
+        return path if lineage == self._lineage else None
+
+    def is_copy(self, predictor: Any) -> bool:
+        """Whether a predictor is a copy, made while the program ran, of one that has a path."""
+        return self._paths is not None and id(predictor) not in self._paths
 
     def use_nodes(self, **arguments: Any) -> None:
         """Give the program's nodes memories; the arguments are those of `NodeTable`."""
@@ -506,7 +546,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             return
         super().__delattr__(name)
 
-    def _copied(self, module: dspy.Module, state: SessionState) -> SessionBase:
+    def _copied(self: Own, module: dspy.Module, state: SessionState) -> Own:
         """A session with everything as here, but the given program and state."""
         new = type(self).__new__(type(self))
         new.__dict__.update(self.__dict__)
@@ -528,6 +568,7 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         new = self._copied(self.module, self._state)
         memo[id(self)] = new
         new.__dict__["module"] = copy.deepcopy(self.module, memo)
+        keep_callbacks(self.module, new.module)
         new.__dict__["_instead_of_forward"] = copy.deepcopy(self._instead_of_forward, memo)
         new._born_in = self._frame_here()
         if self.training() is not None:
@@ -539,8 +580,10 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
                 predictor.signature = signature.with_instructions(signature.instructions)
             new._birth = self._birth or _training.Birth()
         elif (call := sampling_call()) is not None and new._born_in is None:
-            new._state = self.state.fork()
-            new._attempts = self._attempts or attempts_for(self.state, call, self._tell_of_chosen)
+            host = hosted(self)
+            state = self.state if host is None else host[1]
+            new._state = state.fork()
+            new._attempts = self._attempts or attempts_for(state, call, self._tell_of_chosen)
         else:
             new._state = self._state.fork()
         return new
@@ -579,7 +622,9 @@ def _cloned(module: dspy.Module, copy_mode: str) -> dspy.Module:
     if copy_mode == "shallow":
         return copy.copy(module)
     try:
-        return copy.deepcopy(module)
+        copied = copy.deepcopy(module)
+        keep_callbacks(module, copied)
+        return copied
     except Exception as error:
         raise ConfigurationError(
             f"{type(module).__name__} cannot be deep-copied ({type(error).__name__}: {error}): build the session "

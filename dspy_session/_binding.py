@@ -23,7 +23,9 @@ _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 def checked_state(state: Any) -> SessionState:
     """Refuse anything but a state."""
     if not isinstance(state, SessionState):
-        raise TypeError(f"expected a SessionState (session.new_state() makes one), got {type(state).__name__}")
+        raise TypeError(
+            f"expected a SessionState (session.new_state() makes one), got {type(state).__name__}"
+        )
     return state
 
 
@@ -59,11 +61,24 @@ class _Scoped:
         self._entered.pop().__exit__(*details)
 
 
+def _drives(generator: FrameType) -> bool:
+    driver = generator.f_back
+    return (
+        bool(generator.f_code.co_flags & _GENERATORS)
+        and driver is not None
+        and driver.f_globals.get("__name__") == "contextlib"
+    )
+
+
 def refuse_generator(caller: FrameType | None) -> None:
     """Raise `BindingError` if a block is entered in the frame of a generator."""
     # ExitStack and the like enter on behalf of somebody else.
     while caller is not None and caller.f_globals.get("__name__") == "contextlib":
         caller = caller.f_back
+    if caller is not None and _drives(caller):
+        # A context manager made of a generator: the binding is for the block of whoever enters it.
+        refuse_generator(caller.f_back)
+        return
     if caller is not None and caller.f_code.co_flags & _GENERATORS:
         raise BindingError(
             f"a state cannot be bound inside the generator {caller.f_code.co_name!r}: between two yields the "

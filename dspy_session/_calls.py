@@ -7,36 +7,34 @@ Nothing is written before the program has answered, so an error or a cancellatio
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import inspect
 import logging
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import anyio
-import anyio.to_thread
 import dspy
 from dspy import History
 
 from dspy_session import _context, _training
 from dspy_session._attempts import Attempt
 from dspy_session._editing import replaced
+from dspy_session._folding import Fold, afold, due, fold, run_apart
 from dspy_session._injection import ADOPTER
 from dspy_session._locks import CallLock
+from dspy_session._open_nodes import OpenNodes
+from dspy_session._options import stored_turns
 from dspy_session._program import bound
 from dspy_session._rendering import rendering
 from dspy_session.errors import HistoryTypeError, StoreError, UnboundStateError
-from dspy_session.history import HistoryView, Position
-from dspy_session.memory import Consolidation, NodePolicy, OpenNodes, due, memory_message, updated_memory
+from dspy_session.history import HistoryView
+from dspy_session.memory import NodePolicy, memory_message
 from dspy_session.state import SessionState
 from dspy_session.turns import Call, Exchange, Turn, TurnRecord, Usage, has_stand_in, keep
+from dspy_session.windows import seen
 
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
@@ -50,7 +48,7 @@ Told = tuple[Callable[..., Any], Any, Turn]
 class _Recorder:
     """Stands among DSPy's calling modules, and so gets an entry for each model call of the turn."""
 
-    callbacks: list[Any] = []
+    callbacks: ClassVar[list[Any]] = []
 
     def __init__(self) -> None:
         self.history: list[Mapping[str, Any]] = []
@@ -62,12 +60,14 @@ class _Recorder:
             return None, None
         models = list(dict.fromkeys(str(entry["model"]) for entry in entries if entry.get("model")))
         costs = [entry.get("cost") for entry in entries]
-        total = {name: 0 for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        total = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), 0)
         for entry in entries:
             for name in total:
                 total[name] += int((entry.get("usage") or {}).get(name) or 0)
         known = [float(cost) for cost in costs if cost is not None]
-        return ", ".join(models) or None, Usage(**total, cost=sum(known) if known else None, calls=len(entries))
+        return ", ".join(models) or None, Usage(
+            **total, cost=sum(known) if known else None, calls=len(entries)
+        )
 
 
 class Frame:
@@ -78,6 +78,9 @@ class Frame:
         state: the state that the turn will be added to.
         view: the conversation that the turn is given.
         live: whether the turn will be recorded.
+        reads: whether nodes begin with what they have in the state.
+        renewed: whether the conversation begins anew with this turn.
+        trace: DSPy's trace around the turn.
         parent: the open turn around this one.
     """
 
@@ -101,10 +104,15 @@ class Frame:
         self.recorder = _Recorder()
         self.calls: list[Call] = []
         self.deferred: list[Told] = []
+        # Copies of the session that answer inside this turn.
+        self.copies: list[SessionBase] = []
         table = session.node_table
         self.nodes = None if table is None else OpenNodes(self, table)
         self.closed = False
         self.preview = False
+        self.reads = live
+        self.renewed = False
+        self.trace = dspy.settings.trace
         # Each time that a turn is asked again, the model must not answer from DSPy's cache.
         self.rollout: int | None = None
 
@@ -113,20 +121,23 @@ class Frame:
         """Whether predictors' answers are kept."""
         return not self.closed and (self.session.options.record == "calls" or self.nodes is not None)
 
+    def path_of(self, predictor: Any) -> str | None:
+        """A predictor's path in the program; its copies that answer inside this turn have the same paths."""
+        paths = (session.path_of(predictor) for session in (self.session, *self.copies))
+        return next((path for path in paths if path is not None), None)
+
     def view_for(self, predictor: Any) -> HistoryView | None:
         """What a predictor is shown; None: it is the bare predictor."""
         if self.bare:
             return None
         return self.view if self.nodes is None else self.nodes.view(predictor)
 
-    def heard(
-        self, predictor: Any, inputs: Mapping[str, Any], prediction: Any, view: HistoryView
-    ) -> None:
+    def heard(self, predictor: Any, inputs: Mapping[str, Any], prediction: Any, view: HistoryView) -> None:
         """Take note of a predictor's answer."""
         if self.nodes is not None:
             self.nodes.heard(predictor, inputs, prediction, view)
         if self.session.options.record == "calls":
-            path = self.session.path_of(predictor)
+            path = self.path_of(predictor)
             outputs = keep(dict(prediction.items()), "the output")
             self.calls.append(
                 Call(path, keep(inputs, "the input"), outputs, view, predictor.signature.__name__)
@@ -149,8 +160,22 @@ def open_turn(session: SessionBase, state: SessionState) -> Frame | None:
     if innermost is None:
         return None
     for frame in innermost.around():
-        if frame.lineage == session.lineage and (frame.state is state or session.born_in is frame):
+        # A task that outlives the turn belongs to it no more.
+        ours = frame.lineage == session.lineage and not frame.closed
+        if ours and (frame.state is state or session.born_in is frame):
             return frame
+    return None
+
+
+def hosted(session: SessionBase) -> tuple[Frame, SessionState, NodePolicy] | None:
+    """The open turn of the session that this one is a part of, and what that makes of a call here."""
+    innermost = _context.frame()
+    if innermost is None or session.is_bound():
+        return None
+    for frame in innermost.around():
+        found = None if frame.nodes is None else frame.nodes.session_state(session)
+        if found is not None:
+            return frame, *found
     return None
 
 
@@ -174,7 +199,9 @@ class TurnCall:
         self.kwargs = dict(kwargs if given is None else given)
         self.explicit = self._take_history()
         self.host, part_state, self.policy = self._hosted()
-        self.training = None if session.is_bound() or self.host is not None else session.training()
+        if self.host is not None:
+            self.options = self.policy.options
+        self.training = self._trained_by()
         self.state = self._state() if part_state is None else part_state
         self.outer = open_turn(session, self.state)
         replay = session.lineage in self.scope.replaying or self.training is not None
@@ -199,26 +226,36 @@ class TurnCall:
             return None
         raise HistoryTypeError(f"Expected {name} to be dspy.History, got {type(history).__name__}")
 
+    def _trained_by(self) -> _training.Training | None:
+        """What the call is made for, if not for a user. `Evaluate` inside `use_state` is: it was asked for there."""
+        if self.host is not None:
+            return None
+        training = self.session.training()
+        return None if training == "evaluate" and self.session.is_bound() else training
+
     def _hosted(self) -> tuple[Frame | None, SessionState | None, NodePolicy]:
         """The open turn of the session that this one is a part of, and what that makes of this call.
 
         A part's turns belong to the state of the session around it, so that one part never serves two users.
         """
-        if not self.session.is_bound() and self.scope.frame is not None:
-            for frame in self.scope.frame.around():
-                found = None if frame.nodes is None else frame.nodes.session_state(self.session)
-                if found is not None:
-                    return frame, *found
-        return None, None, NodePolicy()
+        found = hosted(self.session)
+        if found is None:
+            return None, None, NodePolicy()
+        if self.session.attempts is not None:
+            # One of several attempts, of which one will be taken over by the part's state.
+            return found[0], self.session.own_state, found[2]
+        return found
 
     def _state(self) -> SessionState:
         session = self.session
-        if self.options.unbound == "error" and not session.is_bound() and self.training is None:
-            replay = self.explicit is not None or session.lineage in self.scope.replaying
+        bound = session.lineage in self.scope.bindings
+        if self.options.unbound == "error" and not bound and self.training is None:
+            overridden = self.explicit is not None and self.options.history_policy == "override"
+            replay = overridden or session.lineage in self.scope.replaying
             if not replay and open_turn(session, session.state) is None:
                 raise UnboundStateError(
                     "no state is bound: call the app inside `with app.use_state(state):`, or through "
-                    "`app.bind(state)`; it was built with unbound=\"error\""
+                    '`app.bind(state)`; it was built with unbound="error"'
                 )
         return session.state
 
@@ -273,16 +310,17 @@ class TurnCall:
             return HistoryView(head=self.session.own_state.head)
         view = self.state.view(self.options.projection)
         if self.instead_of is not None:
-            view = replace(view, stop=self.instead_of.index)
-        shown = self.session.windowed(view)
+            before = self.instead_of.index
+            view = replace(view, stop=before, summary=self.state.summary_at(before))
+        shown = seen(self.options.window, view)
         return replace(shown, head=memory_message(self.state.l2_memory) + shown.head)
 
     def preview(self) -> None:
         """Open a turn that ends at its first request and is not recorded."""
-        view = self._given_view()
+        view, reads = self._given_view(), self.live
         self.live = False
         self.frame = self._frame(view)
-        self.frame.preview = True
+        self.frame.preview, self.frame.reads = True, reads
 
     def begin(self) -> Frame:
         """Take the view that the turn is given."""
@@ -290,11 +328,13 @@ class TurnCall:
             return self.frame
         if self.outer is not None and self.explicit is None:
             self.frame = self.outer
+            if self.session is not self.outer.session and self.session not in self.outer.copies:
+                self.outer.copies.append(self.session)
             return self.outer
         view = self._given_view()
         if self.live and self.explicit is not None and self.options.history_policy == "replace_session":
             self._head_after = self.explicit
-            view = self.session.windowed(view)
+            view = seen(self.options.window, view)
         self.frame = self._frame(view)
         return self.frame
 
@@ -306,6 +346,7 @@ class TurnCall:
             self.session, self.state, view, live=self.live, parent=self.scope.frame, replayed=replayed
         )
         frame.bare = not self.policy.enabled
+        frame.renewed = self._head_after is not None
         if self.instead_of is not None:
             frame.rollout = len(self.state.branches) + 1
         return frame
@@ -324,8 +365,12 @@ class TurnCall:
         kwargs = dict(self.kwargs)
         if self.program.passes_history and self.program.history_field not in kwargs:
             kwargs[self.program.history_field] = frame.view.history()
-        with _context.entered(replace(self.scope, frame=frame, node=None), **settings):
-            yield kwargs
+        try:
+            with _context.entered(replace(self.scope, frame=frame, node=None), **settings):
+                yield kwargs
+        finally:
+            if frame is not self.outer:
+                frame.closed = True
 
     def overflowed(self, error: BaseException) -> bool:
         """After the model refused a prompt for its length: whether a shorter history is worth a try."""
@@ -363,14 +408,14 @@ class TurnCall:
             if self._item is not None and not _training.FIRST_RUNS.wins(self._item):
                 return
             if self._head_after is not None:
+                self.state.reset()
                 self.state.set_head(self._head_after, self.program.known_inputs())
-                self.state.move(Position())
             if self.instead_of is not None:
                 replaced(self.state, self.instead_of)
             record.index = self.state.next_index()
             if frame.nodes is not None:
                 record.nodes = frame.nodes.commit(record)
-            self.state.append(record, self.options.max_stored_turns)
+            self.state.append(record, stored_turns(self.options, self.state))
         attempts = self.session.attempts
         if attempts is not None:
             attempts.made.append(Attempt(self.state, dspy.settings.trace or []))
@@ -401,27 +446,41 @@ class TurnCall:
             return []
         return told
 
-    def tell(self) -> None:
-        """Fold finished episodes into memories, and call `on_turn`; from a sync call."""
-        for consolidation in self._due():
-            with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
-                _consolidate(consolidation)
+    def fold(self) -> None:
+        """Fold finished episodes into memories, and old turns into summaries; from a sync call."""
+        for wanted in self._due():
+            try:
+                with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
+                    fold(wanted)
+            except Exception as error:
+                _failed(f"the module that folds {wanted.what}", error)
+                continue
             try:
                 self.publish()
             except StoreError as error:
-                # The turn itself is stored; its episodes wait for the next one.
-                _failed("storing a memory", error)
+                # The turn itself is stored; what was folded is written with the next one.
+                _failed(f"storing {wanted.what}", error)
+
+    async def afold(self) -> None:
+        """`fold` from an async call."""
+        for wanted in self._due():
+            try:
+                with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
+                    await afold(wanted)
+            except Exception as error:
+                _failed(f"the module that folds {wanted.what}", error)
+                continue
+            try:
+                await self.apublish()
+            except StoreError as error:
+                _failed(f"storing {wanted.what}", error)
+
+    def tell(self) -> None:
+        """Call `on_turn`, from a sync call."""
         tell(self._to_tell())
 
     async def atell(self) -> None:
         """`tell` from an async call."""
-        for consolidation in self._due():
-            with _context.entered(replace(self.scope, frame=None, node=None), trace=[]):
-                await _aconsolidate(consolidation)
-            try:
-                await self.apublish()
-            except StoreError as error:
-                _failed("storing a memory", error)
         for callback, session, turn in self._to_tell():
             try:
                 answer = callback(session, turn)
@@ -430,11 +489,10 @@ class TurnCall:
             except Exception as error:
                 _failed("on_turn", error)
 
-    def _due(self) -> list[Consolidation]:
-        table = self.session.node_table
-        if self.turn is None or table is None or self.host is not None:
+    def _due(self) -> list[Fold]:
+        if self.turn is None or self.host is not None:
             return []
-        return due(self.state, table)
+        return due(self.state, self.options, self.session.node_table)
 
 
 def tell(told: Iterable[Told]) -> None:
@@ -443,48 +501,12 @@ def tell(told: Iterable[Told]) -> None:
         try:
             answer = callback(session, turn)
             if inspect.isawaitable(answer):
-                _run_apart(answer)
+                run_apart(answer)
         except Exception as error:
             _failed("on_turn", error)
-
-
-def _consolidate(consolidation: Consolidation) -> None:
-    try:
-        answer = consolidation.consolidator(**consolidation.arguments())
-        if inspect.isawaitable(answer):
-            answer = _run_apart(answer)
-        consolidation.commit(updated_memory(answer))
-    except Exception as error:
-        _failed(f"the consolidator of {consolidation.path}", error)
-
-
-async def _aconsolidate(consolidation: Consolidation) -> None:
-    consolidator = consolidation.consolidator
-    try:
-        if hasattr(consolidator, "aforward"):
-            answer = await consolidator.acall(**consolidation.arguments())  # type: ignore[attr-defined]
-        elif inspect.iscoroutinefunction(consolidator):
-            answer = await consolidator(**consolidation.arguments())
-        else:
-            call = partial(consolidator, **consolidation.arguments())
-            answer = await anyio.to_thread.run_sync(call)
-        consolidation.commit(updated_memory(answer))
-    except Exception as error:
-        _failed(f"the consolidator of {consolidation.path}", error)
 
 
 def _failed(who: str, error: BaseException) -> None:
     # The message of the error may quote the conversation, which is not for logs.
     logger.warning("%s raised %s; the turn is recorded", who, type(error).__name__)
     logger.debug("%s raised", who, exc_info=error)
-
-
-def _run_apart(awaitable: Any) -> Any:
-    """Run an awaitable to its end from sync code, beside a loop that may be running in this thread."""
-
-    async def awaited() -> Any:
-        return await awaitable
-
-    context = contextvars.copy_context()
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(context.run, asyncio.run, awaited()).result()

@@ -34,7 +34,10 @@ def to_messages(view: HistoryView) -> list[dict[str, Any]]:
 def _text(content: Any) -> Any:
     """The text of a message's content; content with other parts than text is kept as it is."""
     if isinstance(content, Sequence) and not isinstance(content, str):
-        parts = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in content]
+        parts = [
+            part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
+            for part in content
+        ]
         return "\n".join(parts) if all(isinstance(part, str) for part in parts) else list(content)  # type: ignore[arg-type]
     return content
 
@@ -83,10 +86,13 @@ def exchanges(chat: Iterable[Chat]) -> Iterator[tuple[Any, Any, list[Chat]]]:
     if answered or tools:
         yield _joined(asked) if asked else None, _joined(answered) if answered else None, tools
     elif asked:
-        warnings.warn("the last user message has no answer and is left out: call the session with it", stacklevel=3)
+        warnings.warn(
+            "the last user message has no answer and is left out: call the session with it", stacklevel=3
+        )
     if skipped:
         warnings.warn(
-            f"{skipped} system messages are left out: the program's instructions take their place", stacklevel=3
+            f"{skipped} system messages are left out: the program's instructions take their place",
+            stacklevel=3,
         )
 
 

@@ -12,4 +12,8 @@ from typing import Any
 def identity(base: type) -> dict[str, Any]:
     """The class attributes by which Python tells what a class is called and where its source stands."""
     names = ("__module__", "__qualname__", "__doc__", "__firstlineno__")
-    return {name: vars(base)[name] if name in vars(base) else getattr(base, name) for name in names if hasattr(base, name)}
+    return {
+        name: vars(base)[name] if name in vars(base) else getattr(base, name)
+        for name in names
+        if hasattr(base, name)
+    }

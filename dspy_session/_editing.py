@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
+from dspy_session._open_nodes import add_to_nodes
+from dspy_session._options import stored_turns
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import Position
-from dspy_session.memory import NodeTable, add_to_nodes
+from dspy_session.memory import NodeTable
 from dspy_session.state import Branch, SessionState
 from dspy_session.turns import Exchange, Note, Turn, TurnRecord, keep
 
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
+
+Own = TypeVar("Own", bound="SessionBase")
 
 
 def fields(parameter: str, values: Any) -> dict[str, Any]:
@@ -28,8 +32,8 @@ def fields(parameter: str, values: Any) -> dict[str, Any]:
 class Editing:
     """The part of a session that changes its conversation."""
 
-    def add_turn(
-        self: SessionBase,  # type: ignore[misc]
+    def add_turn(  # type: ignore[misc]
+        self: SessionBase,
         inputs: Mapping[str, Any],
         outputs: Mapping[str, Any],
         *,
@@ -45,18 +49,20 @@ class Editing:
         Returns:
             The turn. Its snapshot is the history that a call would have been given.
         """
-        exchange = Exchange(fields("inputs", inputs), fields("outputs", outputs), fields("extras", extras or {}))
+        exchange = Exchange(
+            fields("inputs", inputs), fields("outputs", outputs), fields("extras", extras or {})
+        )
         state = self.state
         with state.mutex:
             view = self.windowed(state.view(self.options.projection))
             record = TurnRecord(state.next_index(), exchange, view, created=time.time())
             if self.node_table is not None:
                 record.nodes = add_to_nodes(self.node_table, self, state, exchange)
-            state.append(record, self.options.max_stored_turns)
+            state.append(record, stored_turns(self.options, state))
         return Turn.of(record, state)
 
-    def edit_turn(
-        self: SessionBase,  # type: ignore[misc]
+    def edit_turn(  # type: ignore[misc]
+        self: SessionBase,
         index: int | str | Turn,
         *,
         inputs: Mapping[str, Any] | None = None,
@@ -91,6 +97,8 @@ class Editing:
             )  # fmt: skip
             records = [new if record is old else record for record in state.position.records()]
             state.move(Position.of(records))
+            # What was said of the turn before is no longer true.
+            state.summaries = [summary for summary in state.summaries if summary.covers <= new.index]
         return Turn.of(new, state)
 
     def pop_turn(self: SessionBase) -> Turn | None:  # type: ignore[misc]
@@ -142,13 +150,15 @@ class Editing:
         return {**Turn.of(last).inputs, **changed}, last
 
     @property
-    def branches(self: SessionBase) -> list[SessionBase]:  # type: ignore[misc]
+    def branches(self: Own) -> list[Own]:  # type: ignore[misc]
         """A session for each answer that `retry` replaced, as the conversation was with it."""
         forks = []
         for branch in self.state.branches:
             state = self.state.fork()
             state.branches = []
             state.move(branch.position)
+            if branch.nodes:
+                state.node_states = {path: node.fork() for path, node in branch.nodes.items()}
             for turn_id, note in branch.notes.items():
                 state.set_note(turn_id, note)
             forks.append(self._fork_with(state))
@@ -158,11 +168,11 @@ class Editing:
         """Forget all turns. The initial history stays."""
         self.state.reset()
 
-    def fork(self: SessionBase) -> SessionBase:  # type: ignore[misc]
+    def fork(self: Own) -> Own:  # type: ignore[misc]
         """A session that goes on from here by itself. It shares the turns so far; its cost does not grow with them."""
         return self._fork_with(self.state.fork())
 
-    def _fork_with(self: SessionBase, state: SessionState) -> SessionBase:  # type: ignore[misc]
+    def _fork_with(self: Own, state: SessionState) -> Own:  # type: ignore[misc]
         from dspy_session._base import _cloned, _lineages
 
         fork = self._copied(_cloned(self.module, self.options.copy_mode), state)
@@ -190,6 +200,6 @@ class Editing:
 def replaced(state: SessionState, old: TurnRecord) -> None:
     """Keep an answer that is about to be replaced as a branch, and go back to before it."""
     note = state.note(old.id)
-    state.branches.append(Branch(state.position, {} if note == Note() else {old.id: note}))
+    nodes = {path: node.fork() for path, node in state.node_states.items()}
+    state.branches.append(Branch(state.position, {} if note == Note() else {old.id: note}, nodes))
     state.undo(1)
-

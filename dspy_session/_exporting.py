@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import dspy
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from dspy_session._base import SessionBase
 
 By = Literal["turn", "predictor"]
-Gold = dspy.Example | Sequence[dspy.Example] | None
+Gold: TypeAlias = "dspy.Example | Sequence[dspy.Example] | None"
 
 
 class Exporting:
     """The part of a session that makes training data of its conversation."""
 
-    def score(
-        self: SessionBase,  # type: ignore[misc]
+    def score(  # type: ignore[misc]
+        self: SessionBase,
         metric: examples.Metric,
         gold: Gold = None,
     ) -> list[float]:
@@ -49,15 +49,13 @@ class Exporting:
             own = examples.to_example(turn, self.history_field, conversation=state.conversation_id)
             given = own if reference is None else reference
             prediction = dspy.Prediction(**{**turn.extras, **turn.outputs})
-            judged.append(
-                examples.judge(metric, given, prediction, on_error=self.options.on_metric_error)
-            )
+            judged.append(examples.judge(metric, given, prediction, on_error=self.options.on_metric_error))
         for turn, (score, feedback) in zip(turns, judged, strict=True):
             state.set_note(turn.id, Note(score, feedback))
         return [score for score, _ in judged]
 
-    def rate(
-        self: SessionBase,  # type: ignore[misc]
+    def rate(  # type: ignore[misc]
+        self: SessionBase,
         turn: Turn | int | str,
         score: float | None,
         feedback: str | None = None,
@@ -74,8 +72,8 @@ class Exporting:
         record = self.state.find(turn)
         self.state.set_note(record.id, Note(None if score is None else _number("score", score), feedback))
 
-    def to_examples(
-        self: SessionBase,  # type: ignore[misc]
+    def to_examples(  # type: ignore[misc]
+        self: SessionBase,
         *,
         metric: examples.Metric | None = None,
         min_score: float | None = None,
@@ -131,7 +129,7 @@ class Exporting:
 
     def to_trainset(self: SessionBase, **options: Any) -> list[dspy.Example]:  # type: ignore[misc]
         """Another name for `to_examples`."""
-        return self.to_examples(**options)
+        return self.to_examples(**options)  # type: ignore[no-any-return]
 
     @staticmethod
     def merge_examples(*sessions: SessionBase, **options: Any) -> list[dspy.Example]:
@@ -178,5 +176,3 @@ def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(f"{name} must be a number, not {value!r}")
     return float(value)
-
-

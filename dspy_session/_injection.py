@@ -23,13 +23,21 @@ from dspy.utils.callback import BaseCallback
 from dspy_session import _context
 from dspy_session._disguise import identity
 from dspy_session._rendering import rendering, view_of
-from dspy_session._signatures import facts, with_history
+from dspy_session._signatures import facts, original, with_history
 from dspy_session.history import EMPTY, SessionHistory
 
 # Attributes that hold records of the past or whole other programs, not parts of this one.
 _NOT_PARTS = frozenset(
     {"candidate_programs", "trial_logs", "demos", "traces", "train", "history", "callbacks", "lm"}
 )
+
+# Keywords of a predictor's call that are no inputs.
+_SETTINGS = frozenset({"signature", "new_signature", "demos", "config", "lm", "prediction", "_trace"})
+
+COPY_OF = "_dspy_session_copy_of"
+
+
+_EXTENDED = "dspy_session_extended"
 
 
 class _Swapped:
@@ -39,12 +47,27 @@ class _Swapped:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         mixin = type(self).__mro__[1]
-        return (_rebuild, (mixin, type(self)._swapped_base), self.__getstate__())  # type: ignore[attr-defined]
+        state = self.__getstate__()  # type: ignore[attr-defined]
+        extended = original(state["signature"]) if "signature" in state else None
+        if extended is not None:
+            state = {**state, "signature": None, _EXTENDED: extended}
+        frame = _context.frame()
+        if frame is not None and (path := frame.session.path_of(self)) is not None:
+            # A copy that is made in a turn, as by `BestOfN`, stands for its original there.
+            state = {**state, COPY_OF: (frame.lineage, path)}
+        return (_rebuild, (mixin, type(self)._swapped_base), state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        extended = state.get(_EXTENDED)
+        if extended is not None:
+            state = {name: value for name, value in state.items() if name != _EXTENDED}
+            state["signature"] = with_history(*extended)
+        super().__setstate__(state)  # type: ignore[misc]
 
 
 def _rebuild(mixin: type, base: type) -> Any:
     cls = _swapped_class(mixin, base)
-    return cls.__new__(cls)
+    return cls.__new__(cls)  # type: ignore[call-overload]
 
 
 _swapped_classes: dict[tuple[type, type], type] = {}
@@ -185,7 +208,7 @@ class _PredictorCall:
             if self._name is None:
                 return nullcontext()
             return dspy.context(adapter=rendering(dspy.settings.adapter))  # type: ignore[no-any-return]
-        node = _context.Node(self._frame.session.path_of(self._predictor), self.view)
+        node = _context.Node(self._frame.path_of(self._predictor), self.view)
         scope = replace(_context.scope(), node=node)
         return _context.entered(scope, adapter=rendering(dspy.settings.adapter))
 
@@ -193,7 +216,7 @@ class _PredictorCall:
         if self._frame is not None and self._frame.listening:
             # What steers the call, such as the fresh model of a retry, is no input.
             fields = self._predictor.signature.input_fields
-            steering = {self._name, "lm", "signature", "config", "demos"} - {k for k in fields if k != self._name}
+            steering = {self._name, *_SETTINGS} - {k for k in fields if k != self._name}
             given = {k: v for k, v in self.kwargs.items() if k not in steering}
             self._frame.heard(self._predictor, given, prediction, self.view)
 
@@ -217,7 +240,9 @@ def _teach_predict() -> None:
         if isinstance(predictor, SessionPredict):
             return False
         name = given_history(kwargs)
-        return name is not None and "signature" not in kwargs and name not in predictor.signature.input_fields
+        if name is None or "signature" in kwargs:
+            return False
+        return facts(predictor.signature).added or name not in predictor.signature.input_fields
 
     @functools.wraps(plain)
     def forward(self: Any, **kwargs: Any) -> Any:
@@ -274,12 +299,38 @@ def parts(root: Any) -> Iterator[tuple[str, BaseModule]]:
     yield from visit("", root)
 
 
+def keep_callbacks(source: Any, copied: Any) -> None:
+    """Give the modules of a copy the callbacks of those they are copies of, which DSPy's copies lose."""
+    for (_, ours), (_, theirs) in zip(parts(source), parts(copied), strict=False):
+        if getattr(ours, "callbacks", None) and not getattr(theirs, "callbacks", None):
+            theirs.callbacks = list(ours.callbacks)
+
+
 def predictors(root: Any) -> list[tuple[str, Any]]:
     """The predictors of a program with their paths; a program that is one goes by `self`."""
     return [(path or "self", part) for path, part in parts(root) if isinstance(part, dspy.Predict)]
 
 
+def _own_methods(part: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name in ("forward", "aforward")}
+
+
+def node_annotations(root: Any) -> list[Any]:
+    """The types of the fields of a program's predictors, those of sessions inside it included."""
+    found = []
+    for path, part in parts(root):
+        if isinstance(part, dspy.Predict):
+            found += [info.annotation for info in part.signature.fields.values()]
+        elif path and is_session(part):
+            found += node_annotations(part.module)
+    return found
+
+
 def _swap(part: Any, mixin: type) -> None:
+    for name, value in _own_methods(part).items():
+        # DSPy's tracing leaves the class's own method behind in the instance, where it would hide the mixin's.
+        if getattr(value, "__func__", None) is getattr(type(part), name, None):
+            del part.__dict__[name]
     if not isinstance(part, mixin):
         part.__class__ = _swapped_class(mixin, type(part))
 
@@ -326,5 +377,11 @@ _CLOSED_TYPES = (dspy.Predict, dspy.ChainOfThought, dspy.MultiChainComparison)
 def is_closed(root: Any) -> bool:
     """Whether a program can only run the predictors that it has, so that nothing need be watched."""
     return all(
-        getattr(type(part), "_swapped_base", type(part)) in _CLOSED_TYPES for _, part in parts(root)
+        getattr(type(part), "_swapped_base", type(part)) in _CLOSED_TYPES and not _own_methods(part)
+        for _, part in parts(root)
     )
+
+
+def is_adopted(root: Any) -> bool:
+    """Whether a closed program still has the predictor that was prepared, and not one that was put in its place."""
+    return isinstance(getattr(root, "predict", root), SessionPredict)

@@ -19,6 +19,7 @@ from dspy_session._turn_documents import (
     memory_annotation,
     node_at,
     note_annotation,
+    summaries_annotation,
 )
 from dspy_session.history import Position
 from dspy_session.state import Episode, NodeMark, SessionState
@@ -86,6 +87,11 @@ class Kept:
                 said.append(memory_annotation(path, memory))
             if back or pending != before[1]:
                 said.append(episodes_annotation(path, pending))
+        had_summaries = _nodes(self.state)
+        for path, node in _nodes(state).items():
+            known = had_summaries[path].summaries if path in had_summaries else []
+            if node.summaries != known or (back and node.summaries):
+                said.append(summaries_annotation(path, node))
         return said
 
 
@@ -95,9 +101,14 @@ def _head(state: SessionState) -> Any:
 
 def memories(state: SessionState, path: str = "") -> dict[str, Memory]:
     """Long-term memory and waiting episodes of a state and, by their paths, of its nodes."""
-    found: dict[str, Memory] = {path: (state.l2_memory, tuple(state.pending))}
+    return {name: (node.l2_memory, tuple(node.pending)) for name, node in _nodes(state, path).items()}
+
+
+def _nodes(state: SessionState, path: str = "") -> dict[str, SessionState]:
+    """A state and, by their paths, its nodes."""
+    found = {path: state}
     for name, node in state.node_states.items():
-        found.update(memories(node, f"{path}{NESTED}{name}" if path else name))
+        found.update(_nodes(node, f"{path}{NESTED}{name}" if path else name))
     return found
 
 

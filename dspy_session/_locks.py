@@ -12,8 +12,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dspy_session.errors import BusyError
 
 BUSY = (
-    "another call holds this conversation, and the session was built with busy=\"fail\": "
-    "try again when it is done, or build the session with busy=\"wait\""
+    'another call holds this conversation, and the session was built with busy="fail": '
+    'try again when it is done, or build the session with busy="wait"'
+)
+
+OWN_LOOP = (
+    "a task of this event loop holds this conversation, and a sync call that waited for it here would keep the loop "
+    "from ever running that task: await session.acall(...) instead"
 )
 
 
@@ -28,6 +33,8 @@ class CallLock:
         self._guard = threading.Lock()
         self._held = False
         self._waiters: deque[Future[None]] = deque()
+        # The loops whose tasks hold the lock or wait for it.
+        self._loops: list[asyncio.AbstractEventLoop] = []
 
     @property
     def locked(self) -> bool:
@@ -66,7 +73,9 @@ class CallLock:
 
     @contextmanager
     def hold(self, *, wait: bool = True) -> Iterator[None]:
-        """Hold the lock from a thread. Raises `BusyError` if it is held and `wait` is false."""
+        """Hold the lock from a thread. Raises `BusyError` if it is held, and `wait` is false or can never end."""
+        if asyncio._get_running_loop() in self._loops:
+            raise BusyError(OWN_LOOP)
         if not wait:
             self._take_now()
         elif (waiter := self._take()) is not None:
@@ -82,16 +91,21 @@ class CallLock:
 
     @asynccontextmanager
     async def ahold(self, *, wait: bool = True) -> AsyncIterator[None]:
-        """Hold the lock from a task, without blocking its loop. Raises `BusyError` as `hold` does."""
+        """Hold the lock from a task, without blocking its loop. Raises `BusyError` if it is held and not to wait."""
+        loop = asyncio.get_running_loop()
         if not wait:
             self._take_now()
-        elif (waiter := self._take()) is not None:
-            try:
-                await asyncio.wrap_future(waiter)
-            except (asyncio.CancelledError, CancelledError):
-                self._give_up(waiter)
-                raise
+        self._loops.append(loop)
         try:
-            yield
+            if wait and (waiter := self._take()) is not None:
+                try:
+                    await asyncio.wrap_future(waiter)
+                except (asyncio.CancelledError, CancelledError):
+                    self._give_up(waiter)
+                    raise
+            try:
+                yield
+            finally:
+                self.release()
         finally:
-            self.release()
+            self._loops.remove(loop)

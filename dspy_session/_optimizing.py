@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import dspy
 
@@ -21,20 +21,22 @@ from dspy_session.history import HistoryView
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
 
+Own = TypeVar("Own", bound="SessionBase")
+
 Conversation = Literal["keep", "fresh"]
 
 
 class Optimizing:
     """The part of a session that is optimised."""
 
-    def optimize(
-        self: SessionBase,  # type: ignore[misc]
+    def optimize(  # type: ignore[misc]
+        self: Own,
         optimizer: Any,
         trainset: Sequence[dspy.Example] | None = None,
         *,
         conversation: Conversation = "keep",
         **compile_kwargs: Any,
-    ) -> SessionBase:
+    ) -> Own:
         """Compile the program with one of DSPy's optimizers.
 
         This session stays as it is: its turns, its weights, its live conversation. Training calls are shown the
@@ -56,8 +58,10 @@ class Optimizing:
         from dspy_session._base import SessionBase, _lineages
 
         one_of("conversation", conversation, get_args(Conversation))
-        if not callable(getattr(optimizer, "compile", None)):
-            raise ConfigurationError(f"an optimizer has a compile method; {optimizer!r} has none")
+        if isinstance(optimizer, type) or not callable(getattr(optimizer, "compile", None)):
+            raise ConfigurationError(
+                f"optimizer must be an instance with a compile method, not {optimizer!r}"
+            )
         taken = inspect.signature(optimizer.compile).parameters
         if "student" not in taken:
             raise ConfigurationError(
@@ -66,7 +70,9 @@ class Optimizing:
         if "trainset" in taken:
             examples = self.to_examples() if trainset is None else list(trainset)
             if not examples:
-                raise ConfigurationError("there is nothing to train on: the session has no turns with outputs")
+                raise ConfigurationError(
+                    "there is nothing to train on: the session has no turns with outputs"
+                )
             compile_kwargs["trainset"] = examples
         elif trainset is not None:
             raise ConfigurationError(f"{type(optimizer).__name__} takes its examples when it is made")
@@ -75,14 +81,16 @@ class Optimizing:
         student.__class__ = _as_program(type(self), type(self.module))
         compiled = optimizer.compile(student, **compile_kwargs)
         if not isinstance(compiled, SessionBase):
-            raise ConfigurationError(f"{type(optimizer).__name__} gave back a {type(compiled).__name__}, no session")
+            raise ConfigurationError(
+                f"{type(optimizer).__name__} gave back a {type(compiled).__name__}, no session"
+            )
         compiled.__class__ = type(self)
         compiled._birth = compiled._born_in = None
         compiled._state = self.state.fork() if conversation == "keep" else self.new_state()
         return compiled
 
-    def to_finetune(
-        self: SessionBase,  # type: ignore[misc]
+    def to_finetune(  # type: ignore[misc]
+        self: SessionBase,
         path: str | Path | None = None,
         *,
         adapter: Any = None,
@@ -136,7 +144,7 @@ def _calls(session: Any, min_score: float | None) -> Iterator[tuple[Any, Any, An
                 yield predictor, turn.inputs, answered, turn.record.view
         else:
             raise ConfigurationError(
-                f"turn {turn.index} does not hold its predictors' calls: build the session with record=\"calls\""
+                f'turn {turn.index} does not hold its predictors\' calls: build the session with record="calls"'
             )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from dspy import History
 
 from dspy_session.errors import ConfigurationError, HistoryTypeError
+from dspy_session.state import SessionState
 from dspy_session.turns import Projection
-from dspy_session.windows import positive, turns
+from dspy_session.windows import positive, summary, turns
 
 HistoryPolicy = Literal["override", "use_if_provided", "replace_session"]
 MetricErrors = Literal["zero", "raise"]
@@ -113,12 +115,39 @@ class Options:
                 "window must be a window of dspy_session.windows, such as blocks(high=20, low=10), "
                 f"not {self.window!r}"
             )
+        if isinstance(self.window, summary) and self.max_stored_turns is not None:
+            least = self.window.keep + self.window.every
+            if self.max_stored_turns < least:
+                raise ConfigurationError(
+                    f"max_stored_turns={self.max_stored_turns} would let turns go before they are summarized: "
+                    f"it must be at least {least}"
+                )
 
     @property
     def projection(self) -> Projection:
         """Which fields of a turn enter the history."""
-        return Projection(
-            exclude=self.exclude_fields | {self.history_field},
-            inputs=self.history_input_fields,
-            extras=self.history_extras,
+        return _projection(
+            self.exclude_fields | {self.history_field}, self.history_input_fields, self.history_extras
         )
+
+
+@lru_cache(maxsize=256)
+def _projection(
+    exclude: frozenset[str], inputs: frozenset[str] | None, extras: frozenset[str]
+) -> Projection:
+    # Every turn refers to one: shared, it costs a conversation nothing.
+    return Projection(exclude, inputs, extras)
+
+
+def stored_turns(options: Options, state: SessionState, added: int = 1) -> int | None:
+    """How many turns of a log to keep once turns were added; None: all.
+
+    Turns that a failing summary has not yet covered are kept beyond the limit.
+    """
+    limit = options.max_stored_turns
+    if limit is None or not isinstance(options.window, summary):
+        return limit
+    stop = state.position.stop
+    newest = state.summary_at(stop)
+    covered = state.position.start if newest is None else newest.covers
+    return max(limit, stop + added - covered)

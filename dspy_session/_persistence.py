@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
-from dspy_session import _chat
+from dspy_session import _chat, windows
+from dspy_session._injection import node_annotations
+from dspy_session._options import Options
 from dspy_session._state_codec import decode_state, encode_state
 from dspy_session._training import compiling
 from dspy_session.codec.files import read_json, write_json
@@ -21,10 +24,12 @@ from dspy_session.state import SessionState
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
 
+Own = TypeVar("Own", bound="SessionBase")
+
 KIND = "dspy-session conversation"
 WHAT = "session state"
 
-# What a conversation file keeps of the options; functions and windows belong to the program.
+# What a conversation file keeps of the options, beside the window; functions belong to the program.
 STORED = (
     "history_field",
     "max_turns",
@@ -41,6 +46,7 @@ STORED = (
     "busy",
     "record",
 )
+_WINDOWS: dict[str, Any] = {"turns": windows.turns, "blocks": windows.blocks, "tokens": windows.tokens}
 _SETS = ("exclude_fields", "history_input_fields", "history_extras")
 
 
@@ -57,11 +63,13 @@ class Persistence:
         for name in STORED:
             value = getattr(self.options, name)
             config[name] = sorted(value) if isinstance(value, frozenset) else value
+        if self.options.max_turns is None:
+            config["window"] = _window_wire(self.options.window)
         state = encode_state(self.state, encoder=Encoder(strict=strict))
         return {"version": state.pop("version"), "kind": KIND, **config, **state}
 
-    def save(  # type: ignore[override]
-        self: SessionBase,  # type: ignore[misc]
+    def save(  # type: ignore[misc]
+        self: SessionBase,
         path: str | Path,
         save_program: bool = False,
         modules_to_serialize: list[Any] | None = None,
@@ -87,7 +95,9 @@ class Persistence:
             self.save_weights(path)
             return
         if Path(path).suffix in (".pkl", ".pickle"):
-            raise FormatError(f"{path}: a conversation is saved as JSON; save_weights(path) writes .pkl files")
+            raise FormatError(
+                f"{path}: a conversation is saved as JSON; save_weights(path) writes .pkl files"
+            )
         data = self.save_state(strict=strict)
         if any(getattr(predictor, "demos", None) for predictor in self.predictors()):
             warnings.warn(
@@ -99,6 +109,14 @@ class Persistence:
     def save_weights(self: SessionBase, path: str | Path) -> None:  # type: ignore[misc]
         """Write the program's weights, as `dspy.Module.save` does; the bare program and a session can `load` them."""
         dspy.Module.save(self, path)
+
+    def dump_state(self: SessionBase, json_mode: bool = True) -> Any:  # type: ignore[misc]
+        """The program's weights, exactly as the program itself gives them."""
+        return self.module.dump_state(json_mode=json_mode)
+
+    def load_state(self: SessionBase, state: Any, **options: Any) -> Any:  # type: ignore[misc]
+        """Take weights that the program, bare or in a session, gave."""
+        return self.module.load_state(state, **options)
 
     def load(self: SessionBase, path: str | Path, *args: Any, **options: Any) -> None:  # type: ignore[misc]
         """Read the program's weights, which a session or the bare program saved.
@@ -115,14 +133,14 @@ class Persistence:
         dspy.Module.load(self, path, *args, **options)
 
     @classmethod
-    def load_from(
-        cls: type[SessionBase],  # type: ignore[misc]
+    def load_from(  # type: ignore[misc]
+        cls: type[Own],
         path: str | Path,
         module: dspy.Module,
         *,
         types: Iterable[type] = (),
         **overrides: Any,
-    ) -> SessionBase:
+    ) -> Own:
         """A session that goes on with a saved conversation.
 
         Args:
@@ -141,14 +159,24 @@ class Persistence:
             raise FormatError(f"{path} holds weights, not a conversation: use session.load(path)")
         try:
             wire = checked(data, WHAT)
-            session = cls(module, **{**_stored_options(wire), **overrides})
+            stored = _stored_options(wire)
+            if overrides.get("window") is not None or overrides.get("max_turns") is not None:
+                # Each decides what is shown: one that is given takes the place of the other that is stored.
+                stored = {
+                    name: value for name, value in stored.items() if name not in ("window", "max_turns")
+                }
+            session = cls(module, **{**stored, **overrides})
             session.load_conversation(wire, types=types)
+            if "initial_history" in overrides:
+                session.own_state.set_head(overrides["initial_history"], session.program.known_inputs())
+            else:
+                session.options.initial_history = session.own_state.initial_history
         except FormatError as error:
             raise type(error)(f"{path}: {error}") from error
         return session
 
-    def load_conversation(
-        self: SessionBase,  # type: ignore[misc]
+    def load_conversation(  # type: ignore[misc]
+        self: SessionBase,
         data: Mapping[str, Any],
         *,
         types: Iterable[type] = (),
@@ -158,6 +186,7 @@ class Persistence:
             data,
             types=types,
             annotations=self.program.annotations,
+            node_annotations=node_annotations(self.module),
             input_names=self.program.known_inputs(),
             projection=self.options.projection,
             rebuild=self.windowed,
@@ -168,15 +197,15 @@ class Persistence:
         self._state = state
 
     @classmethod
-    def from_messages(
-        cls: type[SessionBase],  # type: ignore[misc]
+    def from_messages(  # type: ignore[misc]
+        cls: type[Own],
         messages: Iterable[Mapping[str, Any]],
         module: dspy.Module,
         *,
         input_field: str | None = None,
         output_field: str | None = None,
         **options: Any,
-    ) -> SessionBase:
+    ) -> Own:
         """A session whose turns are those of a chat in OpenAI's form.
 
         Args:
@@ -204,6 +233,25 @@ class Persistence:
         return session
 
 
+def _window_wire(window: Any) -> dict[str, Any] | None:
+    """A window of this library as JSON data; None for one of the program's own, which is given again at load."""
+    policy = type(window).__name__
+    if type(window) is not _WINDOWS.get(policy):
+        return None
+    given = {field.name: getattr(window, field.name) for field in dataclasses.fields(window)}
+    if policy == "tokens" and given.pop("count") is not windows.characters_over_four:
+        return None
+    return {"policy": policy, **given}
+
+
+def _window_of(wire: Mapping[str, Any]) -> Any:
+    given = dict(wire)
+    policy = given.pop("policy", None)
+    if policy not in _WINDOWS:
+        raise FormatError(f"the {WHAT} has an unknown window: {policy!r}")
+    return _WINDOWS[policy](**given)
+
+
 def _stored_options(wire: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: wire[name] for name in STORED if name in wire}
     for name in _SETS:
@@ -214,6 +262,9 @@ def _stored_options(wire: Mapping[str, Any]) -> dict[str, Any]:
     if field and isinstance(options.get("exclude_fields"), set):
         options["exclude_fields"].discard(field)
     try:
-        return options
-    except ConfigurationError as error:
-        raise FormatError(str(error)) from error
+        if wire.get("window") is not None:
+            options["window"] = _window_of(wire["window"])
+        Options(**options)
+    except (ConfigurationError, TypeError, ValueError) as error:
+        raise FormatError(f"the {WHAT} is damaged: {error}") from error
+    return options

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import threading
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -21,7 +24,28 @@ def preview(session: SessionBase, args: tuple[Any, ...], kwargs: dict[str, Any])
     settings = {} if dspy.settings.lm is not None else {"lm": dspy.utils.DummyLM([])}
     with dspy.context(**settings), call.opened() as inputs:
         try:
-            session.module(*call.args, **inputs)
+            _run(session.module, call.args, inputs)
         except Captured as captured:
             return captured.messages
     raise ConfigurationError("the program answered without asking a model: there is nothing to preview")
+
+
+def _run(program: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+    if hasattr(type(program), "forward") or not hasattr(type(program), "aforward"):
+        program(*args, **inputs)
+        return
+    # An async program needs a loop, and one may be running in this thread already.
+    raised: list[BaseException] = []
+
+    def apart() -> None:
+        try:
+            asyncio.run(program.acall(*args, **inputs))
+        except BaseException as error:
+            raised.append(error)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=lambda: context.run(apart))
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]

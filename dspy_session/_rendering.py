@@ -40,7 +40,9 @@ Chat = dict[str, Any]
 CACHE_BYTES = 64 * 1024 * 1024
 """The most that cached renderings of past turns may take, over all conversations of the process."""
 
-DEMO_LEAD = "This is an example from another conversation, which has nothing to do with the present one. It began:"
+DEMO_LEAD = (
+    "This is an example from another conversation, which has nothing to do with the present one. It began:"
+)
 DEMO_END = "The example goes on:"
 REPLY_LEAD = "The conversation so far begins with this reply:"
 
@@ -132,18 +134,20 @@ class SessionRendering:
         # Reached when an adapter's own format() falls back on DSPy's: then all turns can be rendered here.
         past = _rest.get()
         if past is None or self._own_history:
-            return super().format_conversation_history(signature, history_field_name, inputs)  # type: ignore[no-any-return]
+            return super().format_conversation_history(signature, history_field_name, inputs)  # type: ignore[misc, no-any-return]
         _rest.set(None)
         inputs.pop(history_field_name, None)
         return _from_user(self._turns(facts(signature), past))
 
     def format_system_message(self, signature: Signature) -> str:
         known = facts(signature)
-        return super().format_system_message(known.bare if known.added else signature)  # type: ignore[no-any-return]
+        return super().format_system_message(known.bare if known.added else signature)  # type: ignore[misc, no-any-return]
 
     def format_demos(self, signature: Signature, demos: list[Any]) -> list[Chat]:
         known = facts(signature)
-        return super().format_demos(signature, demos) if known.history is None else self._demos(known, demos)  # type: ignore[no-any-return]
+        if known.history is not None:
+            return self._demos(known, demos)
+        return super().format_demos(signature, demos)  # type: ignore[misc, no-any-return]
 
     def format_assistant_message_content(
         self, signature: Signature, outputs: Mapping[str, Any], missing_field_message: str | None = None
@@ -152,7 +156,7 @@ class SessionRendering:
         if isinstance(outputs, Message):
             signature = showing(signature, _shown_names(facts(signature), outputs))
         options = {} if missing_field_message is None else {"missing_field_message": missing_field_message}
-        return super().format_assistant_message_content(signature, outputs, **options)  # type: ignore[no-any-return]
+        return super().format_assistant_message_content(signature, outputs, **options)  # type: ignore[misc, no-any-return]
 
     def format_user_message_content(
         self,
@@ -168,10 +172,10 @@ class SessionRendering:
         # Only what was asked for is passed on: overrides need not accept every option.
         options = {"prefix": prefix, "suffix": suffix, "main_request": main_request and self._reminds}
         asked = {name: value for name, value in options.items() if value}
-        return super().format_user_message_content(signature, inputs, **asked)  # type: ignore[no-any-return]
+        return super().format_user_message_content(signature, inputs, **asked)  # type: ignore[misc, no-any-return]
 
     def _make_json_adapter_fallback(self) -> Any:
-        return rendering(super()._make_json_adapter_fallback())
+        return rendering(super()._make_json_adapter_fallback())  # type: ignore[misc]
 
     # ── parts ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -195,14 +199,21 @@ class SessionRendering:
 
     def _turn(self, known: Facts, message: Message) -> list[Chat]:
         if not _fits(known, message):
-            given = Message({k: v for k, v in message.items() if v is not None}, message.input_names)
-            return self._written(foreign(given, given.input_names), given, remind=False)
-        if any(_is_tool_calls(value) for value in message.values()):
-            # Native tool calls become several messages; only DSPy's own code knows how.
+            return self._foreign_turn(message)
+        if any(map(_has_tool_results, message.values())):
+            # Tool calls with their results become several messages; only DSPy's own code knows how.
             history = {"history": History.model_construct(messages=[message])}
             signature = showing(known.bare, _shown_names(known, message))
             return Adapter.format_conversation_history(self, signature, "history", history)  # type: ignore[no-any-return]
-        return self._written(showing(known.bare, _shown_names(known, message)), message, remind=True)
+        try:
+            return self._written(showing(known.bare, _shown_names(known, message)), message, remind=True)
+        except (TypeError, ValueError, AttributeError):
+            # A value that the field can no longer hold, because the program was exchanged since.
+            return self._foreign_turn(message)
+
+    def _foreign_turn(self, message: Message) -> list[Chat]:
+        (given,) = _without_none([message])
+        return self._written(foreign(given, given.input_names), given, remind=False)
 
     def _written(self, signature: Signature, message: Message, *, remind: bool) -> list[Chat]:
         chats = []
@@ -219,9 +230,9 @@ class SessionRendering:
         chats: list[Chat] = []
         # The adapter prints every field of the signature: turns that lack some are passed with a smaller one.
         for names, group in itertools.groupby(mine, lambda message: _shown_names(known, message)):
-            given = {**inputs, known.history: History.model_construct(messages=_without_none(group))}
+            given = {**inputs, str(known.history): History.model_construct(messages=_without_none(group))}
             signature = showing(known.bare, names)
-            chats += super().format_conversation_history(signature, known.history, given)
+            chats += super().format_conversation_history(signature, known.history, given)  # type: ignore[misc]
         return list(_expanded(_speaking(chats)))
 
     def _format_by_itself(
@@ -242,11 +253,14 @@ class SessionRendering:
 
     def _demos(self, known: Facts, demos: list[Any]) -> list[Chat]:
         """Demos; those that carry a history are introduced as examples of another conversation."""
-        alone, told = [], []
+        alone: list[Any] = []
+        told: list[Any] = []
         for demo in demos:
             begun = messages_of(demo.get(known.history))
             (told if begun else alone).append((demo, begun))
-        chats = list(super().format_demos(known.bare, [demo for demo, _ in alone])) if alone else []
+        chats: list[Chat] = []
+        if alone:
+            chats += super().format_demos(known.bare, [demo for demo, _ in alone])  # type: ignore[misc]
         for demo, begun in told:
             shown = Message({k: demo[k] for k in known.bare.fields if demo.get(k) is not None}, known.inputs)
             signature = showing(known.bare, frozenset(shown))
@@ -270,21 +284,22 @@ def _past_messages(known: Facts, history: Any) -> list[Message]:
 
 
 def _shown_names(known: Facts, message: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(
-        name for name in (*known.inputs, *known.outputs) if message.get(name) is not None
-    )
+    return frozenset(name for name in (*known.inputs, *known.outputs) if message.get(name) is not None)
 
 
-def _is_tool_calls(value: Any) -> bool:
-    return isinstance(value, dspy.ToolCalls) or (isinstance(value, dict) and "tool_calls" in value)
+def _has_tool_results(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "tool_calls" in value and value.get("tool_call_results") is not None
+    return isinstance(value, dspy.ToolCalls) and getattr(value, "tool_call_results", None) is not None
 
 
 def _fits(known: Facts, message: Message) -> bool:
-    """Whether a past turn can be shown in the predictor's own fields."""
-    shown = _shown_names(known, message)
-    given = any(message.get(name) is not None for name in message.input_names)
-    answered = any(value is not None and name not in message.input_names for name, value in message.items())
-    return (not given or bool(shown & known.inputs)) and (not answered or bool(shown & known.outputs))
+    """Whether a past turn can be shown in the predictor's own fields, each on the side on which it was."""
+    given = {name for name in message.input_names if message.get(name) is not None}
+    answered = {name for name, value in message.items() if value is not None} - given
+    if given & known.outputs:
+        return False
+    return (not given or bool(given & known.inputs)) and (not answered or bool(answered & known.outputs))
 
 
 def _divided(known: Facts, past: Iterable[Message]) -> tuple[list[Message], list[Message]]:
@@ -318,16 +333,14 @@ def _plain_messages(messages: Sequence[Message]) -> list[Chat]:
         asked = {k: v for k, v in message.items() if k in message.input_names and v is not None}
         answer = {k: v for k, v in message.items() if k not in message.input_names and v is not None}
         for role, values in (("user", asked), ("assistant", answer)):
-            if values:
-                content = str(next(iter(values.values()))) if len(values) == 1 else _text(values)
+            content = str(next(iter(values.values()))) if len(values) == 1 else _text(values)
+            if values and content:
                 chats.append({"role": role, "content": content})
-    return chats
+    return _expanded(chats)
 
 
 def _lead(begun: Sequence[Mapping[str, Any]]) -> str:
-    told = "\n\n".join(
-        _text({k: v for k, v in message.items() if v is not None}) for message in begun
-    )
+    told = "\n\n".join(_text({k: v for k, v in message.items() if v is not None}) for message in begun)
     return f"{DEMO_LEAD}\n\n{told}\n\n{DEMO_END}"
 
 
@@ -364,7 +377,9 @@ def _copied(chat: Chat) -> Chat:
 
 def _expanded(chats: list[Chat]) -> list[Chat]:
     """Images and other custom types as content parts, which DSPy makes of markers in the text."""
-    marked = [c for c in chats if isinstance(c["content"], str) and CUSTOM_TYPE_START_IDENTIFIER in c["content"]]
+    marked = [
+        c for c in chats if isinstance(c["content"], str) and CUSTOM_TYPE_START_IDENTIFIER in c["content"]
+    ]
     if marked:
         split_message_content_for_custom_types(marked)
     return chats
@@ -400,6 +415,8 @@ def rendering(adapter: Adapter | None) -> Any:
         adapter = _default
     if isinstance(adapter, SessionRendering) or not isinstance(adapter, Adapter):
         return adapter
+    if type(adapter).__hash__ is None:
+        return _restore(type(adapter), adapter.__dict__)
     twin = _adapters.get(adapter)
     # Settings that were changed on the original since must take effect.
     if twin is None or any(twin.__dict__.get(k) is not v for k, v in adapter.__dict__.items()):
@@ -435,7 +452,7 @@ def _rendering_class(base: type) -> type:
         # DSPy wraps format and parse of every new adapter class in callbacks: parse is wrapped already, and format
         # shows observers the whole chat because it calls the base's without its wrapper.
         if "parse" in known.__dict__:
-            del known.parse
+            del known.parse  # type: ignore[attr-defined]
         _classes[base] = known
     return known
 
@@ -446,7 +463,7 @@ def _reduce(self: Any, protocol: int) -> tuple[Any, ...]:
 
 
 def _restore(base: type, state: dict[str, Any]) -> Any:
-    twin = base.__new__(_rendering_class(base))
+    twin: Any = base.__new__(_rendering_class(base))  # type: ignore[call-overload]
     twin.__dict__.update(state)
     twin._token = next(_tokens)
     return twin

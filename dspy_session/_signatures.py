@@ -6,17 +6,20 @@ import inspect
 import itertools
 import types
 import typing
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import dspy
 from dspy import History
 
-Signature = type[dspy.Signature]
+# A class of signatures. DSPy is not typed, and `type[Any]` would not be hashable to a type checker.
+Signature: TypeAlias = Any
 
 ADDED = "dspy_session_added"
+_originals: weakref.WeakKeyDictionary[Signature, tuple[Signature, str]] = weakref.WeakKeyDictionary()
 _tokens = itertools.count()
 
 
@@ -85,7 +88,18 @@ def with_history(signature: Signature, field_name: str) -> Signature:
 def _with_history(signature: Signature, field_name: str, instructions: str) -> Signature:
     info = dspy.InputField(desc="The conversation so far")
     info.json_schema_extra[ADDED] = True
-    return signature.append(free_name(field_name, signature.fields), info, type_=History)
+    extended = signature.append(free_name(field_name, signature.fields), info, type_=History)
+    _originals[extended] = signature, field_name
+    return extended
+
+
+def original(signature: Signature) -> tuple[Signature, str] | None:
+    """The signature that `with_history` made this one of, and the wanted name; None if it is no unchanged product.
+
+    A class that users wrote can be pickled by name; one that was derived from it cannot.
+    """
+    found = _originals.get(signature)
+    return found if found is not None and found[0].__doc__ == signature.__doc__ else None
 
 
 def free_name(wanted: str, taken: Iterable[str]) -> str:

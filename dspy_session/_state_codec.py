@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import Any
 
 import pydantic
@@ -17,7 +18,7 @@ from dspy_session.codec.upgrades import checked
 from dspy_session.codec.values import Decoder, Encoder
 from dspy_session.codec.wire import VERSION
 from dspy_session.errors import FormatError
-from dspy_session.history import HistoryView, Log, Position
+from dspy_session.history import HistoryView, Log, Position, Summary
 from dspy_session.state import Branch, Episode, NodeMark, SessionState
 from dspy_session.turns import ALL_FIELDS, Call, Exchange, Message, Note, Projection, TurnRecord, Usage
 
@@ -39,10 +40,11 @@ class LogWriter:
         self._past_of: dict[int, int] = {}
         self._heads: dict[tuple[int, ...], int] = {}
         self._kept: list[Any] = []
-        self._stretches: dict[int, tuple[list[tuple[int, int]], list[int]]] = {}
+        self._stretches: dict[int, tuple[list[tuple[int, int]], list[int], int]] = {}
         self.heads: list[Any] = []
         self.projections: list[Any] = []
         self._projection_of: dict[Projection, int] = {}
+        self.episodes: dict[str, list[Episode]] = {}
         self.past: list[Any] = []
 
     def tables(self) -> dict[str, Any]:
@@ -59,7 +61,9 @@ class LogWriter:
 
     def exchange(self, exchange: Exchange, place: str) -> dict[str, Any]:
         parts = {"inputs": exchange.inputs, "outputs": exchange.outputs, "extras": exchange.extras or {}}
-        return {name: self._encoder.fields(values, f"{place}, {name}") for name, values in parts.items() if values}
+        return {
+            name: self._encoder.fields(values, f"{place}, {name}") for name, values in parts.items() if values
+        }
 
     def turn(self, record: TurnRecord, note: Note) -> dict[str, Any]:
         place = f"{self._place}turn {record.index}"
@@ -80,10 +84,44 @@ class LogWriter:
             "exact": None if record.exact else False,
             "replaces": record.replaces,
             "calls": [self._call(call, place) for call in record.calls] or None,
-            "nodes": {path: _mark(mark) for path, mark in record.nodes.items()} or None,
+            "nodes": {path: self._mark(path, mark) for path, mark in record.nodes.items()} or None,
         }
         wire.update({name: value for name, value in optional.items() if value is not None})
         return wire
+
+    def _mark(self, path: str, mark: NodeMark) -> dict[str, Any]:
+        wire: dict[str, Any] = {
+            "start": mark.before.start,
+            "before": mark.before.stop,
+            "after": mark.after.stop,
+        }
+        if mark.memory:
+            wire["memory"] = mark.memory
+        if mark.pending is not None:
+            known = self.episodes.setdefault(path, [])
+            known += [episode for episode in mark.pending if episode not in known[-len(mark.pending) :]]
+            # Episodes wait in the order of their turns: those of a mark are the newest that there were.
+            wire["pending"] = [len(known) - len(mark.pending), len(known)]
+        return wire
+
+    def episode_tables(self) -> dict[str, Any]:
+        """The episodes that marks refer to, by node."""
+        return {
+            path: [self.episode(episode) for episode in known]
+            for path, known in self.episodes.items()
+            if known
+        }
+
+    def episode(self, episode: Episode) -> dict[str, Any]:
+        turns = [
+            {
+                "id": record.id,
+                "index": record.index,
+                **self.exchange(record.exchange, f"{self._place}an episode"),
+            }
+            for record in episode.records
+        ]
+        return {"turn": episode.turn_id, "turns": turns}
 
     def _call(self, call: Call, place: str) -> dict[str, Any]:
         return {
@@ -141,22 +179,20 @@ class LogWriter:
 
     def _stretch(self, view: HistoryView) -> tuple[list[tuple[int, int]], list[int]]:
         """Where each exchange of a list is to be found, and where the run that it is in ends."""
-        known = self._stretches.get(id(view.exchanges))
-        if known is not None and len(known[0]) >= view.stop - view.base:
-            return known
-        exchanges = view.exchanges[: max(view.stop - view.base, len(known[0]) if known else 0)]
+        first, stop = view.start - view.base, view.stop - view.base
+        places, ends, known_from = self._stretches.get(id(view.exchanges), ([], [], stop))
+        if len(places) >= stop and known_from <= first:
+            return places, ends
+        exchanges = view.exchanges[: max(stop, len(places))]
         # Exchanges of the list that no snapshot shows would be written for nothing: they get places on demand.
-        places = [self._place_of(exchange, i >= view.start - view.base) for i, exchange in enumerate(exchanges)]
-        if known is not None:
-            places = [old if old[0] >= 0 else new for old, new in zip(known[0], places, strict=False)] + places[
-                len(known[0]) :
-            ]
+        first = min(first, known_from)
+        places = [self._place_of(exchange, i >= first) for i, exchange in enumerate(exchanges)]
         ends = [len(places)] * len(places)
         for i in range(len(places) - 2, -1, -1):
             follows = places[i + 1] == (places[i][0], places[i][1] + 1)
             ends[i] = ends[i + 1] if follows else i + 1
         self._kept.append(view.exchanges)
-        self._stretches[id(view.exchanges)] = places, ends
+        self._stretches[id(view.exchanges)] = places, ends, first
         return places, ends
 
     def _place_of(self, exchange: Exchange, wanted: bool) -> tuple[int, int]:
@@ -172,9 +208,20 @@ class LogWriter:
         return 1, self._past_of[id(exchange)]
 
 
-def _mark(mark: NodeMark) -> dict[str, Any]:
-    wire = {"start": mark.before.start, "before": mark.before.stop, "after": mark.after.stop}
-    return {**wire, "memory": mark.memory} if mark.memory else wire
+def _own_part(records: Sequence[TurnRecord], shared: set[str]) -> Sequence[TurnRecord]:
+    """A branch's turns from the first one on that the state does not have."""
+    first = next((i for i, record in enumerate(records) if record.id not in shared), len(records))
+    return records[first:]
+
+
+def summaries_wire(state: SessionState) -> list[dict[str, Any]]:
+    """A state's summaries as JSON data."""
+    return [{"text": s.text, "covers": s.covers, "made": s.made} for s in state.summaries]
+
+
+def summaries_of(wires: Iterable[Mapping[str, Any]]) -> list[Summary]:
+    """The summaries of JSON data."""
+    return [Summary(str(wire["text"]), int(wire["covers"]), int(wire["made"])) for wire in wires]
 
 
 def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: str = "") -> dict[str, Any]:
@@ -205,14 +252,18 @@ def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: 
         }
         if branches:
             wire["branches"] = [
-                [writer.turn(r, branch.notes.get(r.id, Note())) for r in own if r.id not in shared]
+                [writer.turn(r, branch.notes.get(r.id, Note())) for r in _own_part(own, shared)]
                 for branch, own in branches
             ]
+            nodes = [_branch_nodes(state, branch, writer) for branch, _ in branches]
+            if any(nodes):
+                wire["branch_nodes"] = nodes
+        if state.summaries:
+            wire["summaries"] = summaries_wire(state)
+        if episodes := writer.episode_tables():
+            wire["episodes"] = episodes
         if state.pending:
-            wire["pending"] = [
-                {"turn": episode.turn_id, "turns": [writer.turn(r, Note()) for r in episode.records]}
-                for episode in state.pending
-            ]
+            wire["pending"] = [writer.episode(episode) for episode in state.pending]
         wire["snapshots"] = writer.tables()
         return wire
 
@@ -246,12 +297,15 @@ class LogReader:
         return Message(values, inputs)
 
     def exchange(self, wire: Mapping[str, Any], place: str) -> Exchange:
-        parts = (self._decoder.fields(wire.get(name) or {}, place) for name in ("inputs", "outputs", "extras"))
+        parts = (
+            self._decoder.fields(wire.get(name) or {}, place) for name in ("inputs", "outputs", "extras")
+        )
         return Exchange(*parts)
 
     def record(self, wire: Mapping[str, Any], revive: Callable[[str, Any], Any] | None) -> TurnRecord:
         index = wire["index"]
         place = f"turn {index}"
+        _check_facts(wire, place)
         exchange = self.exchange(wire, place)
         if wire.get("early") and revive is not None:
             for values in (exchange.inputs, exchange.outputs):
@@ -276,6 +330,8 @@ class LogReader:
         runs = tuple((kind, start, stop) for kind, start, stop in wire.get("runs", ()))
         if not runs:
             return HistoryView(head=head)
+        if not all(type(number) is int for run in runs for number in run):
+            raise FormatError(f"a snapshot's runs are no whole numbers: {wire['runs']!r}")
         projection = self.projections[wire["projection"]]
         if len(runs) == 1 and runs[0][0] == 0:
             _, start, stop = runs[0]
@@ -286,6 +342,9 @@ class LogReader:
 
     def _gather(self, runs: tuple[tuple[int, int, int], ...]) -> tuple[list[Exchange], int]:
         """The exchanges of several runs. Snapshots that differ in where they end share one list."""
+        runs = tuple(
+            (kind, *self._in_bounds(start, stop, *self._source(kind)[1:])) for kind, start, stop in runs
+        )
         kind, start, stop = runs[-1]
         key = (*runs[:-1], (kind, start, -1))
         if key not in self._mixed:
@@ -295,9 +354,12 @@ class LogReader:
         gathered += self._run(kind, start, stop)[len(gathered) - before :]
         return gathered, before + stop - start
 
-    def _run(self, kind: int, start: int, stop: int) -> list[Exchange]:
+    def _source(self, kind: int) -> tuple[list[Exchange], int, int]:
         source, base = (self.log.exchanges, self.log.base) if kind == 0 else (self.past, 0)
-        start, stop = self._in_bounds(start, stop, base, len(source))
+        return source, base, len(source)
+
+    def _run(self, kind: int, start: int, stop: int) -> list[Exchange]:
+        source, base, _ = self._source(kind)
         return source[start - base : stop - base]
 
     def _in_bounds(self, start: int, stop: int, base: int, count: int) -> tuple[int, int]:
@@ -316,6 +378,30 @@ class LogReader:
             history=None if wire.get("snapshot") is None else self.view(wire["snapshot"]),
             predictor=wire.get("predictor", ""),
         )
+
+
+_FACTS: dict[str, tuple[type, ...]] = {
+    "index": (int,),
+    "id": (str,),
+    "created": (int, float),
+    "model": (str,),
+    "replaces": (str,),
+    "feedback": (str,),
+    "exact": (bool,),
+}
+
+
+def _check_facts(wire: Mapping[str, Any], place: str) -> None:
+    for name, kinds in _FACTS.items():
+        value = wire.get(name)
+        if value is not None and (
+            not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+        ):
+            raise FormatError(f"{place}: {name} is a {type(value).__name__}")
+    usage = wire.get("usage")
+    for value in usage.values() if usage is not None else ():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise FormatError(f"{place}: usage holds a {type(value).__name__}")
 
 
 def _projection(wire: Mapping[str, Any]) -> Projection:
@@ -347,6 +433,7 @@ def decode_state(
     *,
     types: Iterable[type] = (),
     annotations: Mapping[str, Any] | None = None,
+    node_annotations: Iterable[Any] = (),
     input_names: frozenset[str] = frozenset(),
     projection: Projection = ALL_FIELDS,
     rebuild: Callable[[HistoryView], HistoryView] | None = None,
@@ -357,6 +444,7 @@ def decode_state(
         data: what `encode_state` gave.
         types: classes that may come back.
         annotations: of the program's fields; their classes may come back too, and early files' values get them.
+        node_annotations: of the fields of the program's predictors; their classes may come back, too.
         input_names: the program's inputs, for histories of early files.
         projection: which fields histories show, where a file holds no snapshots.
         rebuild: the window through which such histories are seen.
@@ -365,7 +453,7 @@ def decode_state(
         FormatError: the data is damaged or something else.
     """
     fields = annotations or {}
-    decoder = Decoder(types, fields.values())
+    decoder = Decoder(types, [*fields.values(), *node_annotations])
     try:
         wire = checked(data, WHAT)
         return _state(wire, decoder, _reviver(fields), input_names, projection, rebuild)
@@ -403,38 +491,62 @@ def _state(
     position = Position.of(records)
     reader.log = position.log
     state.move(position)
+    episodes = {
+        path: [_episode(state, reader, episode) for episode in known]
+        for path, known in (wire.get("episodes") or {}).items()
+    }
     for record, turn in zip(records, turns, strict=True):
-        _complete(record, turn, reader, state)
+        _complete(record, turn, reader, state, episodes)
+        if turn.get("score") is not None or turn.get("feedback") is not None:
+            state.set_note(record.id, Note(turn.get("score"), turn.get("feedback")))
         if turn.get("early"):
             record.view = _early_view(turn, reader, state, record, projection, rebuild)
-    state.branches = [
-        _branch(state, reader, own) for own in wire.get("branches", ())
-    ]
+    state.summaries = summaries_of(wire.get("summaries", ()))
+    state.branches = [_branch(state, reader, own) for own in wire.get("branches", ())]
+    for branch, own_nodes in zip(state.branches, wire.get("branch_nodes", ()), strict=False):
+        branch.nodes = {
+            path: _branch_node(state.node(path), reader, node) for path, node in own_nodes.items()
+        }
     state.pending = [_episode(state, reader, episode) for episode in wire.get("pending", ())]
     return state
 
 
-def _complete(record: TurnRecord, turn: Mapping[str, Any], reader: LogReader, state: SessionState) -> None:
+def _complete(
+    record: TurnRecord,
+    turn: Mapping[str, Any],
+    reader: LogReader,
+    state: SessionState,
+    episodes: Mapping[str, Sequence[Episode]] | None = None,
+) -> None:
     """What of a record needs the whole log to be there."""
     record.view = reader.view(turn.get("snapshot"))
     record.calls = tuple(reader.call(call) for call in turn.get("calls", ()))
-    record.nodes = {path: _node_mark(state, path, mark) for path, mark in (turn.get("nodes") or {}).items()}
-    if turn.get("score") is not None or turn.get("feedback") is not None:
-        state.set_note(record.id, Note(turn.get("score"), turn.get("feedback")))
+    record.nodes = {
+        path: _node_mark(state, path, mark, (episodes or {}).get(path, ()))
+        for path, mark in (turn.get("nodes") or {}).items()
+    }
 
 
 def _check_order(records: Sequence[TurnRecord]) -> None:
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         if after.index != before.index + 1:
             raise FormatError(f"turn {before.index} is followed by turn {after.index}: turns are missing")
     if len({record.id for record in records}) != len(records):
         raise FormatError("two turns have the same id")
 
 
-def _node_mark(state: SessionState, path: str, wire: Mapping[str, Any]) -> NodeMark:
+def _node_mark(
+    state: SessionState, path: str, wire: Mapping[str, Any], episodes: Sequence[Episode]
+) -> NodeMark:
     whole = state.node(path).position
-    before = replace(whole, start=min(wire["start"], whole.stop), stop=min(wire["before"], whole.stop))
-    return NodeMark(before, replace(before, stop=min(wire["after"], whole.stop)), wire.get("memory", ""))
+    # What the node has let go of since is not in the file.
+    start, before, after = (
+        min(max(wire[at], whole.start), whole.stop) for at in ("start", "before", "after")
+    )
+    position = replace(whole, start=start, stop=before)
+    first, last = wire.get("pending") or (0, 0)
+    pending = tuple(episodes[first:last]) if "pending" in wire else None
+    return NodeMark(position, replace(position, stop=after), wire.get("memory", ""), pending)
 
 
 def _early_view(
@@ -455,13 +567,43 @@ def _early_view(
 
 def _branch(state: SessionState, reader: LogReader, own: Sequence[Mapping[str, Any]]) -> Branch:
     notes: dict[str, Note] = {}
-    position = state.position.back_to(own[0]["index"]) if own else state.position
+    records = state.position.records()
+    if own:
+        records = [record for record in records if record.index < own[0]["index"]]
     for turn in own:
         record = reader.record(turn, None)
-        record.view = reader.view(turn.get("snapshot"))
+        _complete(record, turn, reader, state)
         notes[record.id] = Note(turn.get("score"), turn.get("feedback"))
-        position = _branched(position, record)
-    return Branch(position, notes)
+        records.append(record)
+    _check_order(records)
+    return Branch(Position.of(records), notes)
+
+
+def _branch_nodes(state: SessionState, branch: Branch, writer: LogWriter) -> dict[str, Any]:
+    """What the nodes had after an answer that was replaced; turns that they still have are not repeated."""
+    wire = {}
+    for path, node in branch.nodes.items():
+        kept = {record.id for record in state.node(path).position.records()}
+        own = [record for record in node.position.records() if record.id not in kept]
+        wire[path] = {
+            "stop": own[0].index if own else node.position.stop,
+            "turns": [
+                {"id": record.id, "index": record.index, **writer.exchange(record.exchange, f"node {path}")}
+                for record in own
+            ],
+            "memory": node.l2_memory,
+        }
+    return wire
+
+
+def _branch_node(node: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> SessionState:
+    fork = node.fork()
+    position = node.position.back_to(wire["stop"])
+    for turn in wire["turns"]:
+        position = _branched(position, reader.record(turn, None))
+    fork.move(position)
+    fork.l2_memory, fork.pending = wire["memory"], []
+    return fork
 
 
 def _branched(position: Position, record: TurnRecord) -> Position:
@@ -470,4 +612,6 @@ def _branched(position: Position, record: TurnRecord) -> Position:
 
 def _episode(state: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> Episode:
     records = [reader.record(turn, None) for turn in wire["turns"]]
+    for record, turn in zip(records, wire["turns"], strict=True):
+        _complete(record, turn, reader, state)
     return Episode(wire["turn"], tuple(records))

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
+import dspy
 import dspy.utils.callback_context as callback_context
+
+from dspy_session._injection import is_session, parts
 
 Training = Literal["compile", "evaluate"]
 
@@ -48,6 +51,20 @@ def training() -> Training | None:
     return "compile" if compiling() else _walk(sys._getframe(1))
 
 
+def holder(copy: Any) -> Any:
+    """The session that the user holds, of which a `dspy.KNNFewShot` program made a copy for one call."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != "dspy.teleprompt.knn_fewshot":
+        frame = frame.f_back
+    if frame is None:
+        return None
+    for caller in dspy.settings.caller_modules or ():
+        found = [part for _, part in parts(caller) if is_session(part) and part.lineage == copy.lineage]
+        if found:
+            return None if copy in found else found[0]
+    return None
+
+
 class Birth:
     """Where a copy of a session was made while an optimizer compiled.
 
@@ -56,16 +73,19 @@ class Birth:
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
-        self._over = False
+        # The thread may compile something else later: this compile is over when its own frame is gone.
+        self._frame = _outermost_compile()
 
     def compile_is_over(self) -> bool:
         """Whether the compile that the copy was made in has ended. Once it has, it stays so."""
-        if not self._over:
-            if threading.get_ident() == self._thread:
-                self._over = training() is None
-            else:
-                self._over = _walk(_stack_of(self._thread)) != "compile"
-        return self._over
+        if self._frame is not None:
+            here = threading.get_ident() == self._thread
+            frame = sys._getframe() if here else sys._current_frames().get(self._thread)
+            while frame is not None and frame is not self._frame:
+                frame = frame.f_back
+            if frame is None:
+                self._frame = None
+        return self._frame is None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Birth:
         return self
@@ -76,12 +96,18 @@ class Birth:
 
 def _over() -> Birth:
     birth = Birth()
-    birth._over = True
+    birth._frame = None
     return birth
 
 
-def _stack_of(thread: int) -> FrameType | None:
-    return sys._current_frames().get(thread)
+def _outermost_compile() -> FrameType | None:
+    found: FrameType | None = None
+    here: FrameType | None = sys._getframe(1)
+    while here is not None:
+        if _of_compile(here):
+            found = here
+        here = here.f_back
+    return found
 
 
 @dataclass(frozen=True)
@@ -110,7 +136,8 @@ def parallel_item() -> Item | None:
     while frame is not None:
         if frame.f_code.co_name == "worker" and frame.f_globals.get("__name__") == "dspy.utils.parallelizer":
             here = frame.f_locals
-            if {"self", "index", "submission_id"} <= here.keys():
+            # From Python 3.13 on this is a view of the frame whose keys() is a list.
+            if all(name in here for name in ("self", "index", "submission_id")):
                 return Item(here["self"], here["index"], here["submission_id"])
         frame = frame.f_back
     return None

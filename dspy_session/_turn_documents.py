@@ -2,7 +2,7 @@
 
 A turn's document stands by itself: it holds the turn as `codec.wire` describes it, the turns of its nodes,
 and the tables of its snapshots; runs of its snapshots refer to turns of the line by their index. Scores,
-memories and pending episodes are annotations, because they come after the turn.
+memories, summaries and pending episodes are annotations, because they come after the turn.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from dspy_session._state_codec import LogReader, LogWriter
+from dspy_session._state_codec import LogReader, LogWriter, summaries_of, summaries_wire
 from dspy_session.codec.upgrades import checked
 from dspy_session.codec.values import Decoder, Encoder
 from dspy_session.codec.wire import VERSION
@@ -46,7 +46,6 @@ class StoredTurn(Protocol):
 
 
 # ── writing
-# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def head_document(state: SessionState, history_field: str) -> Document:
@@ -82,8 +81,10 @@ def _turn(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRe
     for path, mark in record.nodes.items():
         # A node that keeps few turns may have let go of some of this very turn.
         added = mark.after.records()[max(0, mark.before.stop - mark.after.start) :]
+        wire = document.get("nodes", {}).get(path, {})
         nodes[path] = {
-            **document.get("nodes", {}).get(path, {}),
+            # Episodes that wait are annotations here.
+            **{name: value for name, value in wire.items() if name != "pending"},
             "turns": [_turn(node, mark.after, f"{place}node {path}, ") for node in added],
         }
     return {**document, "nodes": nodes} if nodes else document
@@ -126,8 +127,12 @@ def episodes_annotation(path: str, episodes: Iterable[Episode]) -> Document:
     return {"kind": "episodes", "path": path, "episodes": waiting}
 
 
+def summaries_annotation(path: str, state: SessionState) -> Document:
+    """The summaries of a log's old turns; the empty path is the root."""
+    return {"kind": "summaries", "path": path, "summaries": summaries_wire(state)}
+
+
 # ── reading
-# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def state_of(
@@ -267,6 +272,8 @@ def _read_annotation(state: SessionState, annotation: Mapping[str, Any], decoder
     elif kind == "episodes":
         node = node_at(state, annotation.get("path") or "")
         node.pending = [_episode(wire, decoder) for wire in annotation["episodes"]]
+    elif kind == "summaries":
+        node_at(state, annotation.get("path") or "").summaries = summaries_of(annotation["summaries"])
 
 
 def _episode(wire: Mapping[str, Any], decoder: Decoder) -> Episode:

@@ -24,10 +24,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0, or 1 after an error of ours, which is told in one line."""
     arguments = parser().parse_args(argv)
-    # What was skipped is summed up at the end; a warning for each piece would drown it.
-    warnings.simplefilter("ignore", UserWarning)
     try:
-        return int(arguments.run(arguments))
+        with warnings.catch_warnings():
+            # What was skipped is summed up at the end; a warning for each piece would drown it.
+            warnings.simplefilter("ignore", UserWarning)
+            return int(arguments.run(arguments))
     except DspySessionError as error:
         print(f"dspy-session: {error}", file=sys.stderr)
         return 1

@@ -29,7 +29,10 @@ def session_text(session: Any) -> str:
 
 def shortened(value: Any, limit: int = LONG) -> str:
     """The text of a value, cut where it is too long to read."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except Exception:
+        text = f"<{type(value).__qualname__}>"
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
 

@@ -95,7 +95,9 @@ def arguments_taken(metric: Metric) -> int:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     count = sum(p.kind in positional for p in parameters)
     if count < 2:
-        raise ConfigurationError("a metric must take an example and a prediction: metric(example, prediction)")
+        raise ConfigurationError(
+            "a metric must take an example and a prediction: metric(example, prediction)"
+        )
     return min(count, 5)
 
 

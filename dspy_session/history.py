@@ -20,7 +20,7 @@ import pydantic
 from dspy import History
 
 from dspy_session.errors import HistoryTypeError
-from dspy_session.turns import ALL_FIELDS, Exchange, Message, Projection, TurnRecord, private
+from dspy_session.turns import ALL_FIELDS, Exchange, Message, Projection, TurnRecord, keep
 
 
 class Log:
@@ -96,6 +96,31 @@ class Position:
         return trimmed
 
 
+SUMMARY_FIELD = "conversation_summary"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Old turns as one text, which a window shows in their place.
+
+    Attributes:
+        text: what stands for the turns.
+        covers: the index after the last turn that it covers.
+        made: the index after the last turn that there was when it was made; earlier views lack it.
+        head: the text as the message that is shown.
+    """
+
+    text: str
+    covers: int
+    made: int
+    head: tuple[Message, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # One message for all views, so that it is rendered, and written to files, once.
+        message = Message({SUMMARY_FIELD: self.text}, {SUMMARY_FIELD}, cached=True)
+        object.__setattr__(self, "head", (message,))
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryView:
     """What one call is shown: `head`, then the exchanges with the indexes `start` to `stop - 1`.
@@ -104,6 +129,7 @@ class HistoryView:
         head: messages that come first: the initial history, a summary, or an explicit history.
         exchanges: a log's list; item `i` has the index `base + i`.
         projection: which fields of the exchanges are shown.
+        summary: the newest summary of the oldest exchanges, for a window that shows it in their place.
     """
 
     head: tuple[Message, ...] = ()
@@ -112,6 +138,7 @@ class HistoryView:
     start: int = 0
     stop: int = 0
     projection: Projection = ALL_FIELDS
+    summary: Summary | None = None
 
     @classmethod
     def of(cls, history: History | None, input_names: Iterable[str] = ()) -> HistoryView:
@@ -126,10 +153,16 @@ class HistoryView:
         return cls(head=tuple(as_message(message, names, copy=True) for message in messages_of(history)))
 
     @classmethod
-    def at(cls, position: Position, head: tuple[Message, ...], projection: Projection) -> HistoryView:
+    def at(
+        cls,
+        position: Position,
+        head: tuple[Message, ...],
+        projection: Projection,
+        summary: Summary | None = None,
+    ) -> HistoryView:
         """Everything up to a position."""
         log = position.log
-        return cls(head, log.exchanges, log.base, position.start, position.stop, projection)
+        return cls(head, log.exchanges, log.base, position.start, position.stop, projection, summary)
 
     def __len__(self) -> int:
         return len(self.head) + self.stop - self.start
@@ -193,7 +226,7 @@ def as_message(value: Mapping[str, Any], input_names: frozenset[str], *, copy: b
     names = [name for name in value if name in input_names]
     if not names and len(value) > 1:
         names = [next(iter(value))]
-    return Message(private(value) if copy else value, names)
+    return Message(keep(value, "the history's field") if copy else value, names)
 
 
 def messages_of(history: Any) -> list[Mapping[str, Any]]:
@@ -207,7 +240,11 @@ def messages_of(history: Any) -> list[Mapping[str, Any]]:
     return []
 
 
-class SessionHistory(History):
+# Shared by all histories, of which there is one a turn: pydantic only reads it, for a history is frozen.
+_FIELDS_SET = {"messages"}
+
+
+class SessionHistory(History):  # type: ignore[misc]
     """A `dspy.History` of a view of a conversation.
 
     It is O(1) to make and to copy: `messages`, a list of plain dicts that the holder may change, is built when it
@@ -219,7 +256,7 @@ class SessionHistory(History):
         """The history of a view, without reading it; with the turn that it was given to, if there was one."""
         self = cls.__new__(cls)
         object.__setattr__(self, "__dict__", {"_view": view, "_record": record})
-        object.__setattr__(self, "__pydantic_fields_set__", {"messages"})
+        object.__setattr__(self, "__pydantic_fields_set__", _FIELDS_SET)
         object.__setattr__(self, "__pydantic_extra__", None)
         object.__setattr__(self, "__pydantic_private__", None)
         return self
@@ -258,19 +295,17 @@ class SessionHistory(History):
         if self.untouched:
             return own
         now: list[dict[str, Any]] = self.__dict__["messages"]
-        return [
-            own[i] if i < len(own) and own[i] == message else message for i, message in enumerate(now)
-        ]
+        return [own[i] if i < len(own) and own[i] == message else message for i, message in enumerate(now)]
 
     def added(self) -> list[dict[str, Any]]:
         """The messages that a holder appended to the list."""
         return [] if self.untouched else self.__dict__["messages"][len(self.view) :]
 
     def model_dump(self, **kwargs: Any) -> dict[str, Any]:
-        return self._plain().model_dump(**kwargs)
+        return self._plain().model_dump(**kwargs)  # type: ignore[no-any-return]
 
     def model_dump_json(self, **kwargs: Any) -> str:
-        return self._plain().model_dump_json(**kwargs)
+        return self._plain().model_dump_json(**kwargs)  # type: ignore[no-any-return]
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> History:
         return self._plain().model_copy(update=dict(update or {}), deep=deep)

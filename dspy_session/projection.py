@@ -13,9 +13,9 @@ from dspy import History
 
 from dspy_session import _context
 from dspy_session._calls import Frame
+from dspy_session._folding import transcript
 from dspy_session.errors import UnknownPathError
 from dspy_session.history import Position
-from dspy_session.memory import transcript
 
 _ROOT = ("", "root", ".")
 
@@ -82,7 +82,9 @@ def _root(frame: Frame | None) -> Frame | None:
 def _position(frame: Frame, path: str) -> Position:
     known = [] if frame.nodes is None else frame.nodes.paths()
     if frame.nodes is None or path not in known:
-        raise UnknownPathError(f"the program has no node {path!r}; its nodes are {', '.join(known) or 'none'}")
+        raise UnknownPathError(
+            f"the program has no node {path!r}; its nodes are {', '.join(known) or 'none'}"
+        )
     return frame.nodes.position(path)
 
 

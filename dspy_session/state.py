@@ -13,7 +13,7 @@ from dspy import History
 
 from dspy_session._attempts import Attempts
 from dspy_session.errors import ConfigurationError, UnknownPathError
-from dspy_session.history import HistoryView, Position
+from dspy_session.history import HistoryView, Position, Summary
 from dspy_session.turns import Message, Note, Projection, Turn, TurnRecord, turns_of
 
 
@@ -24,12 +24,14 @@ class NodeMark:
     Attributes:
         before: its place in its own log when the turn began.
         after: its place when the turn was committed.
-        memory: its long-term memory when the turn began.
+        memory: its long-term memory when the turn was committed.
+        pending: the episodes that waited for consolidation then; None if that is not known.
     """
 
     before: Position
     after: Position
     memory: str = ""
+    pending: tuple[Episode, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Branch:
 
     position: Position
     notes: dict[str, Note] = field(default_factory=dict)
+    nodes: Mapping[str, SessionState] = field(default_factory=dict)
 
 
 class Sink(Protocol):
@@ -75,6 +78,7 @@ class SessionState:
         l2_memory: long-term memory.
         branches: answers that were replaced by `retry`.
         pending: node turns that wait for consolidation.
+        summaries: summaries of old turns, oldest first, as the `summary` window had them made.
         sink: told of each finished turn before its call returns.
         dirty_notes: turns whose score or feedback the sink has not seen.
     """
@@ -106,6 +110,7 @@ class SessionState:
         self.node_states: dict[str, SessionState] = dict(node_states or {})
         self.branches: list[Branch] = []
         self.pending: list[Episode] = []
+        self.summaries: list[Summary] = []
         self.attempts: list[Attempts] = []
         self._call_lock: Any = None
         self.sink: Sink | None = None
@@ -131,11 +136,10 @@ class SessionState:
             settled = [(group, attempt) for group in self.attempts if (attempt := group.chosen()) is not None]
             self.attempts = [group for group in self.attempts if group not in [done for done, _ in settled]]
             for group, attempt in settled:
-                added = attempt.state.position.records()[len(group.base) :]
-                if self._position == group.base:
+                if self._position == group.base.position:
                     self.absorb(attempt.state)
                 else:
-                    self.extend(group.base, attempt.state.position, added)
+                    self.merge(group.base, attempt.state)
         for group, _ in settled:
             group.tell(self)
 
@@ -160,7 +164,12 @@ class SessionState:
 
     def view(self, projection: Projection) -> HistoryView:
         """The whole conversation as a projection shows it."""
-        return HistoryView.at(self.position, self._head, projection)
+        position = self.position
+        return HistoryView.at(position, self._head, projection, self.summary_at(position.stop))
+
+    def summary_at(self, stop: int) -> Summary | None:
+        """The newest summary that there was before the turn with the index `stop`."""
+        return next((summary for summary in reversed(self.summaries) if summary.made <= stop), None)
 
     def __len__(self) -> int:
         return len(self.position)
@@ -185,13 +194,24 @@ class SessionState:
 
     def append(self, record: TurnRecord, keep: int | None = None) -> None:
         """Add a finished turn; with `keep`, let go of all but the newest turns."""
-        position = self._position.append(record)
-        self._position = position if keep is None else position.keep_last(keep)
-        if self._position.start != position.start:
-            oldest = self._position.records()[0]
-            for path, mark in oldest.nodes.items():
-                node = self.node(path)
-                node.move(node.position.keep_from(mark.before.stop))
+        self._position = self._position.append(record)
+        self._let_go(keep)
+
+    def _let_go(self, keep: int | None) -> None:
+        if keep is not None:
+            self._keep_from(self._position.stop - keep)
+
+    def _keep_from(self, start: int) -> None:
+        """Let go of the turns before an index, and of what the nodes recorded in them."""
+        trimmed = self._position.keep_from(start)
+        if trimmed.start == self._position.start:
+            return
+        self._position = trimmed
+        while len(self.summaries) > 1 and self.summaries[1].made <= trimmed.start:
+            del self.summaries[0]
+        oldest = trimmed.records()[:1]
+        for path, mark in oldest[0].nodes.items() if oldest else ():
+            self.node(path)._keep_from(mark.before.stop)
 
     def extend(
         self, base: Position, reached: Position, added: Iterable[TurnRecord], keep: int | None = None
@@ -201,10 +221,26 @@ class SessionState:
         If the state has moved since, they are added after what came in between.
         """
         if self._position == base:
-            self._position = reached if keep is None else reached.keep_last(keep)
+            self._position = reached
+            self._let_go(keep)
             return
         for record in added:
             self.append(replace(record, index=self.next_index()), keep)
+
+    def merge(self, base: SessionState, reached: SessionState, keep: int | None = None) -> None:
+        """Take over what a fork has added since it was `base`, behind what came in between."""
+        stop = base.position.stop
+        added = reached.position.records()[max(0, stop - reached.position.start) :]
+        self.extend(base.position, reached.position, added, keep)
+        self.pending = [
+            *self.pending,
+            *(episode for episode in reached.pending if episode not in base.pending),
+        ]
+        for turn_id, note in reached.notes.items():
+            if turn_id not in base.notes:
+                self.set_note(turn_id, note)
+        for path, node in reached.node_states.items():
+            self.node(path).merge(base.node_states.get(path) or SessionState(), node)
 
     def absorb(self, other: SessionState) -> None:
         """Become what a fork of this state has become."""
@@ -213,6 +249,7 @@ class SessionState:
         other._notes_shared = True
         self.l2_memory, self.node_states = other.l2_memory, other.node_states
         self.branches, self.pending = other.branches, other.pending
+        self.summaries = other.summaries
 
     def undo(self, steps: int = 1) -> list[Turn]:
         """Take back the newest turns, with what the nodes recorded in them.
@@ -224,18 +261,29 @@ class SessionState:
             self._settle()
             stop = max(self._position.start, self._position.stop - max(0, steps))
             removed = self._position.records()[stop - self._position.start :]
-            self._position = self._position.back_to(stop)
-            for record in reversed(removed):
-                self._undo_nodes(record)
+            self._take_back(self._position.back_to(stop))
             return [Turn.of(record, self) for record in removed]
 
-    def _undo_nodes(self, record: TurnRecord) -> None:
-        self.pending = [episode for episode in self.pending if episode.turn_id != record.id]
-        for path, mark in record.nodes.items():
-            node = self.node(path)
-            node.move(mark.before)
-            node.l2_memory = mark.memory
-            node.pending = [episode for episode in node.pending if episode.turn_id != record.id]
+    def _take_back(self, position: Position) -> None:
+        """Go back to an earlier place, and the nodes to what they had there."""
+        for record in reversed(self._position.records()):
+            if record.index < position.stop:
+                break
+            for path, mark in record.nodes.items():
+                self.node(path).rewind(mark, record.id)
+        self._position = position
+        self.summaries = [summary for summary in self.summaries if summary.made <= position.stop]
+
+    def rewind(self, mark: NodeMark, turn_id: str) -> None:
+        """Become what this node was before a root turn."""
+        # What was let go of since does not come back.
+        start = min(max(mark.before.start, self._position.start), mark.before.stop)
+        self._take_back(replace(mark.before, start=start))
+        self.l2_memory = mark.memory
+        if mark.pending is not None:
+            self.pending = list(mark.pending)
+        else:
+            self.pending = [episode for episode in self.pending if episode.turn_id != turn_id]
 
     def reset(self) -> None:
         """Forget all turns, the nodes' too; the initial history and the long-term memories stay."""
@@ -243,7 +291,7 @@ class SessionState:
             self._position, self.attempts = Position(), []
             self.conversation_id = uuid.uuid4().hex
             self._notes, self._notes_shared = {}, False
-            self.branches, self.pending = [], []
+            self.branches, self.pending, self.summaries = [], [], []
             for node in self.node_states.values():
                 node.reset()
 
@@ -263,6 +311,7 @@ class SessionState:
             other._notes_shared = self._notes_shared = True
             other.conversation_id, other.l2_memory = self.conversation_id, self.l2_memory
             other.branches, other.pending = list(self.branches), list(self.pending)
+            other.summaries = list(self.summaries)
             other.node_states = {path: node.fork() for path, node in self.node_states.items()}
             return other
 
@@ -274,7 +323,9 @@ class SessionState:
 
     def set_note(self, turn_id: str, note: Note) -> None:
         """Give a turn its score and feedback, in this state alone."""
-        if note.score is not None and (isinstance(note.score, bool) or not isinstance(note.score, (int, float))):
+        if note.score is not None and (
+            isinstance(note.score, bool) or not isinstance(note.score, (int, float))
+        ):
             raise ConfigurationError(f"a score must be a number or None, not {note.score!r}")
         with self._mutex:
             if self._notes_shared:
@@ -304,7 +355,9 @@ class SessionState:
                 if record.id == wanted:
                     return record
         have = f"indexes {records[0].index} to {records[-1].index}" if records else "no turns"
-        raise UnknownPathError(f"no turn {getattr(turn, 'id', turn)!r} in this conversation, which has {have}")
+        raise UnknownPathError(
+            f"no turn {getattr(turn, 'id', turn)!r} in this conversation, which has {have}"
+        )
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -355,7 +408,9 @@ class SessionState:
         return self.fork()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts", "sink")}
+        return {
+            k: v for k, v in self.__dict__.items() if k not in ("_mutex", "_call_lock", "attempts", "sink")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

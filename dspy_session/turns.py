@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dspy_session import display
@@ -64,9 +65,21 @@ def has_stand_in(values: Mapping[str, Any]) -> bool:
 
 def private(values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of kept values that its holder may change."""
-    return {
-        name: value if isinstance(value, ATOMS) else copy.deepcopy(value) for name, value in values.items()
-    }
+    return {name: value if isinstance(value, ATOMS) else _copied(value) for name, value in values.items()}
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        # It could be copied when it was kept; one that no longer can must not make the turn unreadable.
+        return StandIn.of(value)
+
+
+@lru_cache(maxsize=4_096)
+def _shared_names(names: tuple[str, ...]) -> frozenset[str]:
+    # The turns of a conversation have the same inputs: they share one set of their names.
+    return frozenset(names)
 
 
 class Message(dict[str, Any]):
@@ -77,9 +90,11 @@ class Message(dict[str, Any]):
 
     __slots__ = ("input_names", "key")
 
-    def __init__(self, values: Mapping[str, Any], input_names: Iterable[str], *, cached: bool = False) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], input_names: Iterable[str], *, cached: bool = False
+    ) -> None:
         super().__init__(values)
-        self.input_names = frozenset(input_names)
+        self.input_names = _shared_names(tuple(input_names))
         self.key = next(_message_keys) if cached else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Message:
@@ -262,7 +277,7 @@ class Turn:
         id: unique; made up if not given.
     """
 
-    __slots__ = ("_cache", "_notes", "_record")
+    __slots__ = ("_cache", "_notes", "_record", "_snapshot")
     _shown: ClassVar[tuple[str, ...]] = ("index", "inputs", "outputs", "history_snapshot", "score")
 
     def __init__(
@@ -283,9 +298,12 @@ class Turn:
             keep(inputs, "the input"), keep(outputs, "the output"), keep(extras or {}, "the extra")
         )
         view = HistoryView.of(history_snapshot, input_names=inputs)
-        self._record = TurnRecord(index, exchange, view, **({} if id is None else {"id": id}))
+        self._record = TurnRecord(index, exchange, view)
+        if id is not None:
+            self._record.id = id
         self._notes: _Notes = _OwnNotes(Note(score, feedback))
-        self._cache: dict[str, Any] = {}
+        self._cache: dict[str, Any] | None = None
+        self._snapshot: dspy.History | None = None
 
     @classmethod
     def of(cls, record: TurnRecord, notes: _Notes | None = None) -> Turn:
@@ -293,7 +311,7 @@ class Turn:
         self = cls.__new__(cls)
         self._record = record
         self._notes = notes or _OwnNotes(Note())
-        self._cache = {}
+        self._cache = self._snapshot = None
         return self
 
     @property
@@ -312,6 +330,8 @@ class Turn:
         return self._record.index
 
     def _own(self, name: str, make: Callable[[], Any]) -> Any:
+        if self._cache is None:
+            self._cache = {}
         if name not in self._cache:
             self._cache[name] = make()
         return self._cache[name]
@@ -334,7 +354,9 @@ class Turn:
     @property
     def history_snapshot(self) -> dspy.History:
         """Exactly the history that the call was given."""
-        return self._own("snapshot", lambda: self._record.view.history(self._record))  # type: ignore[no-any-return]
+        if self._snapshot is None:
+            self._snapshot = self._record.view.history(self._record)
+        return self._snapshot
 
     @property
     def score(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Windows: pure functions from the conversation to the part of it that the model is shown.
+"""Windows: functions from the conversation to the part of it that the model is shown.
 
 A window that slides with every turn changes the start of the prompt each time, and providers' prompt caches hold
 only equal starts: prefer `blocks`, which moves rarely, over `turns` where long prompts are paid for.
@@ -6,9 +6,13 @@ only equal starts: prefer `blocks`, which moves rarely, over `turns` where long 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
+
+import dspy
 
 from dspy_session.errors import ConfigurationError
 from dspy_session.history import HistoryView
@@ -21,6 +25,16 @@ class Window(Protocol):
     def __call__(self, view: HistoryView) -> HistoryView:
         """The part of the conversation to show."""
         ...
+
+
+def seen(window: Callable[[HistoryView], Any] | None, view: HistoryView) -> HistoryView:
+    """What a window shows of a conversation; all of it if there is none."""
+    if window is None:
+        return view
+    shown = window(view)
+    if not isinstance(shown, HistoryView):
+        raise ConfigurationError(f"the window {window!r} returned {type(shown).__name__}, not a view")
+    return shown
 
 
 def positive(name: str, value: Any) -> int:
@@ -130,3 +144,69 @@ class tokens:
                 break
             fitting += 1
         return view.last(fitting, keep_head=self.keep_initial)
+
+
+@dataclass(frozen=True)
+class summary:
+    """A running summary of the old turns, and the newest turns as they were.
+
+    It is a view: no turn is lost or rewritten. After a turn that leaves more than `keep` turns outside the summary,
+    and before its call returns, `module` is asked to fold the oldest of them into it. If that fails the turns are
+    shown as they are, and it is tried again after the next turn. The state keeps each summary with the turns that
+    it covers, so forks and files have it, and undoing a turn undoes what was summarized after it.
+
+    Args:
+        module: any module or function that takes two texts, the summary so far and a transcript of what is to be
+            folded into it, and gives the new summary, such as
+            `dspy.Predict("past_summary, transcript -> summary")`. The modules that serve as consolidators do.
+        keep: how many of the newest turns are always shown as they were.
+        every: fold once so many turns are ready for it. A prompt begins as the one before it until then, so that
+            providers can reuse it.
+        keep_initial: show the initial history after the summary, instead of folding it.
+    """
+
+    module: Callable[..., Any]
+    keep: int = 10
+    every: int = 1
+    keep_initial: bool = False
+
+    def __post_init__(self) -> None:
+        positive("summary(keep)", self.keep)
+        positive("summary(every)", self.every)
+        if not callable(self.module) or isinstance(self.module, type):
+            raise ConfigurationError("summary(module) must be a dspy.Module, or a function of two texts")
+        if len(self.inputs) != 2:
+            raise ConfigurationError(
+                "summary(module) must take two inputs, the summary so far and a transcript; it takes "
+                f"{', '.join(self.inputs) or 'none'}"
+            )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the module's two inputs."""
+        return _inputs_of(self.module)
+
+    def __call__(self, view: HistoryView) -> HistoryView:
+        latest = view.summary
+        if latest is None:
+            return view
+        kept = view.head if self.keep_initial else ()
+        return replace(view, head=latest.head + kept, start=max(view.start, latest.covers))
+
+
+def _inputs_of(module: Any) -> tuple[str, ...]:
+    inner = getattr(module, "predict", module)
+    signature: Any = getattr(inner, "signature", None)
+    if isinstance(signature, type) and issubclass(signature, dspy.Signature):
+        return tuple(
+            name
+            for name, info in signature.input_fields.items()  # type: ignore[attr-defined]
+            if info.annotation is not dspy.History
+        )
+    function = module
+    if isinstance(module, dspy.Module):
+        function = getattr(type(module), "forward", None) or getattr(type(module), "aforward", None)
+        function = function and partial(function, module)
+    taken = inspect.signature(function).parameters.values() if function is not None else ()
+    names = tuple(p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return names or ("past_memory", "episode_transcript")

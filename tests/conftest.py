@@ -6,8 +6,13 @@ from collections.abc import Iterator
 
 import dspy
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dspy_session.testing.lm import ScriptedLM
+
+# A busy machine must not fail a test: none of them asserts on a clock.
+settings.register_profile("dspy-session", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dspy-session")
 
 
 @pytest.fixture

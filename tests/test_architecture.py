@@ -82,6 +82,13 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         dspy_session.Sessions  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_the_page_on_architecture_names_every_room() -> None:
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    missing = {room for room in rooms - {"__init__", "__pycache__"} if f"`{room}`" not in page}
+    assert missing == set()
+
+
 def test_imports_point_down() -> None:
     pytest.importorskip("importlinter", reason="import-linter is not installed: `make lint` checks this")
     check = subprocess.run(

@@ -7,13 +7,13 @@ object with the key `$type`:
 |---|---|---|
 | `tuple`, `set`, `frozenset` | `items` | a collection |
 | `dict` | `items`: pairs | a dict whose keys are not all strings, or that has a key beginning with `$` |
-| `bytes` | `base64` | bytes |
+| `bytes`, `bytearray` | `base64` | bytes |
 | `float` | `value`: `nan`, `inf`, `-inf` | what JSON has no number for |
 | `complex` | `real`, `imag` | a complex number |
 | `datetime`, `date`, `time` | `iso` | ISO 8601 |
 | `timedelta` | `days`, `seconds`, `microseconds` | a duration |
 | `decimal`, `uuid`, `path` | `value` | their text |
-| `enum` | `class`, `name` | a member |
+| `enum` | `class`, `name`; or `value` for several flags at once | a member |
 | `dataclass`, `model` | `class`, `fields` | a dataclass or pydantic model |
 | `example`, `prediction` | `fields`, `inputs` | a `dspy.Example`, a `dspy.Prediction` |
 | `stand-in` | `class`, `text`, `data` | a value whose type could not be kept |
@@ -33,8 +33,8 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
-from pathlib import Path, PurePath
+from enum import Enum, Flag
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -82,7 +82,7 @@ class StandIn(str):
     def __repr__(self) -> str:
         return f"StandIn({str(self)!r}, type_name={self.type_name!r})"
 
-    def __getnewargs__(self) -> tuple[str, str, Any]:
+    def __getnewargs__(self) -> tuple[str, str, Any]:  # type: ignore[override]
         return str(self), self.type_name, self.data
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StandIn:
@@ -149,9 +149,12 @@ class Encoder:
         held = value if isinstance(value, StandIn) else StandIn.of(value)
         if not isinstance(value, StandIn):
             if self.strict:
-                raise SerializationError(f"{place}: a {held.type_name} cannot be written so that it comes back")
+                raise SerializationError(
+                    f"{place}: a {held.type_name} cannot be written so that it comes back"
+                )
             warnings.warn(
-                f"{place}: a {held.type_name} cannot keep its type in a file; its text is written", stacklevel=2
+                f"{place}: a {held.type_name} cannot keep its type in a file; its text is written",
+                stacklevel=2,
             )
         return {"$type": "stand-in", "class": held.type_name, "text": str(held), "data": held.data}
 
@@ -186,17 +189,26 @@ def _example(tag: str) -> Callable[[Encoder, Any, str], Json]:
 
 
 def _enum(encoder: Encoder, value: Any, place: str) -> Json:
-    return {"$type": "enum", "class": type_name(type(value)), "name": value.name}
+    wire = {"$type": "enum", "class": type_name(type(value))}
+    if isinstance(value, Flag) and value.name not in type(value).__members__:
+        # Several flags at once have no name of their own.
+        return {**wire, "value": value.value}
+    return {**wire, "name": value.name}
 
 
 def _text(tag: str, key: str, read: Callable[[Any], str]) -> Callable[[Encoder, Any, str], Json]:
     def write(encoder: Encoder, value: Any, place: str) -> Json:
+        if type(value).__name__ not in (tag, tag.title(), "UUID", "PosixPath", "WindowsPath"):
+            # A subclass would come back as its base.
+            return encoder.stand_in(value, place)
         return {"$type": tag, key: read(value)}
 
     return write
 
 
 def _timedelta(encoder: Encoder, value: Any, place: str) -> Json:
+    if type(value) is not timedelta:
+        return encoder.stand_in(value, place)
     return {
         "$type": "timedelta",
         "days": value.days,
@@ -206,7 +218,11 @@ def _timedelta(encoder: Encoder, value: Any, place: str) -> Json:
 
 
 def _complex(encoder: Encoder, value: Any, place: str) -> Json:
-    return {"$type": "complex", "real": encoder.value(value.real, place), "imag": encoder.value(value.imag, place)}
+    return {
+        "$type": "complex",
+        "real": encoder.value(value.real, place),
+        "imag": encoder.value(value.imag, place),
+    }
 
 
 # The first that fits is used: subclasses stand before their bases.
@@ -223,8 +239,9 @@ _WRITERS: list[tuple[Any, Callable[[Encoder, Any, str], Json]]] = [
     (timedelta, _timedelta),
     (Decimal, _text("decimal", "value", str)),
     (UUID, _text("uuid", "value", str)),
-    (PurePath, _text("path", "value", str)),
-    ((bytes, bytearray), _text("bytes", "base64", lambda v: base64.b64encode(v).decode("ascii"))),
+    (Path, _text("path", "value", str)),
+    (bytes, _text("bytes", "base64", lambda v: base64.b64encode(v).decode("ascii"))),
+    (bytearray, _text("bytearray", "base64", lambda v: base64.b64encode(v).decode("ascii"))),
     (complex, _complex),
     (tuple, _items("tuple")),
     (set, _items("set")),
@@ -234,7 +251,18 @@ _WRITERS: list[tuple[Any, Callable[[Encoder, Any, str], Json]]] = [
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-_DSPY_TYPES = ("Image", "Audio", "File", "Code", "History", "Tool", "ToolCalls", "Reasoning", "Citations", "Document")
+_DSPY_TYPES = (
+    "Image",
+    "Audio",
+    "File",
+    "Code",
+    "History",
+    "Tool",
+    "ToolCalls",
+    "Reasoning",
+    "Citations",
+    "Document",
+)
 
 
 def _known_types() -> dict[str, type]:
@@ -313,10 +341,16 @@ class Decoder:
         except FormatError:
             raise
         except (KeyError, TypeError, ValueError, ArithmeticError, binascii.Error) as error:
-            raise FormatError(f"{place}: damaged {value['$type']} ({type(error).__name__}: {error})") from error
+            raise FormatError(
+                f"{place}: damaged {value['$type']} ({type(error).__name__}: {error})"
+            ) from error
 
     def items(self, data: Mapping[str, Any], place: str) -> list[Any]:
         return [self.value(item, place) for item in data["items"]]
+
+    def knows(self, name: Any) -> bool:
+        """Whether the loading program named a class."""
+        return isinstance(name, str) and name in self._types
 
     def lookup(self, data: Mapping[str, Any], place: str) -> type | None:
         """The class that is named, if the loading program knows it."""
@@ -335,14 +369,29 @@ class Decoder:
 def _read_object(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
     fields = decoder.fields(data["fields"], place)
     cls = decoder.lookup(data, place)
+    text = ", ".join(f"{k}={v!r}" for k, v in fields.items())
     if cls is None:
-        return StandIn(", ".join(f"{k}={v!r}" for k, v in fields.items()), data["class"], dict(data))
-    if data["$type"] == "model":
-        if not issubclass(cls, pydantic.BaseModel):
-            raise FormatError(f"{place}: {data['class']} is no pydantic model")
-        return _validated(cls, fields)
+        return StandIn(text, data["class"], dict(data))
+    make = _validated if data["$type"] == "model" else _dataclass
+    try:
+        return make(cls, fields)
+    except (TypeError, ValueError, AttributeError) as error:
+        return _outgrown(data, text, place, error)
+
+
+def _outgrown(data: Mapping[str, Any], text: str, place: str, error: Exception) -> StandIn:
+    """A value of a class that has changed since: it must not make the whole conversation unreadable."""
+    warnings.warn(
+        f"{place}: {data['class']} no longer takes what the file holds ({type(error).__name__}). "
+        "A StandIn holds its data",
+        stacklevel=2,
+    )
+    return StandIn(text, data["class"], dict(data))
+
+
+def _dataclass(cls: type, fields: dict[str, Any]) -> Any:
     if not dataclasses.is_dataclass(cls):
-        raise FormatError(f"{place}: {data['class']} is no dataclass")
+        raise TypeError(f"{cls.__name__} is no dataclass")
     made = {f.name: f.init for f in dataclasses.fields(cls)}
     value = cls(**{name: item for name, item in fields.items() if made.get(name, True)})
     for name, item in fields.items():
@@ -351,8 +400,10 @@ def _read_object(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
     return value
 
 
-def _validated(cls: type[pydantic.BaseModel], fields: dict[str, Any]) -> pydantic.BaseModel:
+def _validated(cls: type, fields: dict[str, Any]) -> Any:
     """A model of its own field values. Validation by alias or a validator that transforms would change them."""
+    if not issubclass(cls, pydantic.BaseModel):
+        raise TypeError(f"{cls.__name__} is no pydantic model")
     try:
         value = cls.model_validate(fields)
         if all(getattr(value, name, None) == item for name, item in fields.items()):
@@ -378,13 +429,22 @@ def _read_example(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
 
 def _read_enum(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
     cls = decoder.lookup(data, place)
+    text = str(data.get("name", data.get("value")))
     if cls is None:
-        return StandIn(data["name"], data["class"], dict(data))
-    return cls[data["name"]]  # type: ignore[index]
+        return StandIn(text, data["class"], dict(data))
+    try:
+        return cls(data["value"]) if "value" in data else cls[data["name"]]  # type: ignore[index]
+    except (KeyError, TypeError, ValueError) as error:
+        return _outgrown(data, text, place, error)
 
 
 def _read_stand_in(decoder: Decoder, data: Mapping[str, Any], place: str) -> Any:
-    return StandIn(data["text"], data["class"], data.get("data"))
+    held = data.get("data")
+    if isinstance(held, Mapping) and decoder.knows(held.get("class")):
+        return decoder.value(held, place)
+    if not isinstance(data["text"], str) or not isinstance(data["class"], str):
+        raise TypeError("text and class must be strings")
+    return StandIn(data["text"], data["class"], held)
 
 
 _READERS: dict[str, Callable[[Decoder, Mapping[str, Any], str], Any]] = {
@@ -393,6 +453,7 @@ _READERS: dict[str, Callable[[Decoder, Mapping[str, Any], str], Any]] = {
     "frozenset": lambda d, v, p: frozenset(d.items(v, p)),
     "dict": lambda d, v, p: {d.value(key, p): d.value(item, p) for key, item in v["items"]},
     "bytes": lambda d, v, p: base64.b64decode(v["base64"], validate=True),
+    "bytearray": lambda d, v, p: bytearray(base64.b64decode(v["base64"], validate=True)),
     "float": lambda d, v, p: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[v["value"]],
     "complex": lambda d, v, p: complex(d.value(v["real"], p), d.value(v["imag"], p)),
     "datetime": lambda d, v, p: datetime.fromisoformat(v["iso"]),

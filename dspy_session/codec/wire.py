@@ -56,7 +56,7 @@ class TurnWire(TypedDict, total=False):
     exact: bool
     replaces: str | None
     calls: list[CallWire]
-    nodes: dict[str, dict[str, Any]]  # path → {start, stop before, stop after, memory}
+    nodes: dict[str, dict[str, Any]]  # path → {start, before, after, memory, pending: [from, to] of episodes}
 
 
 class ProjectionWire(TypedDict):
@@ -100,5 +100,8 @@ class StateWire(TypedDict, total=False):
     l2_memory: str
     node_states: dict[str, StateWire]
     branches: list[list[TurnWire]]  # each: the turns after the last one that it shares with the state
+    branch_nodes: list[dict[str, Any]]  # of each branch: path → {stop, turns, memory}
+    episodes: dict[str, list[dict[str, Any]]]  # path → {turn, turns} that marks refer to
     pending: list[dict[str, Any]]
+    summaries: list[dict[str, Any]]  # {text, covers: turns before this index, made: before this turn}
     snapshots: SnapshotsWire

@@ -7,10 +7,10 @@
         for step in record.steps:
             seen, answered = record.prompt(step), step.completion
 
-Read in this order: `records` and `parts` (what a conversation is), `parsing` and `sources` (where it comes
-from), `history` (all of it), `chat` (what the model saw), `outcomes` (what came of it), `conversion` (the
-bridge to DSPy), `exports`, `logger`. Nothing here imports DSPy but `conversion`, whose names are fetched when
-they are first used.
+Read in this order: `records`, `steps`, `messages` and `parts` (what a conversation is), `parsing` and
+`sources` (where it comes from), `history` (all of it), `chat` (what the model saw), `outcomes` (what came of
+it), `conversion` (the bridge to DSPy), `exports`, `logger`. Nothing here imports DSPy but `conversion`, whose
+names are fetched when they are first used.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ if TYPE_CHECKING:
     from dspy_session.opencode.training_data import load_training_data as load_training_data
     from dspy_session.opencode.training_data import without_outliers as without_outliers
 
-__all__ = sorted(_HOME)
+__all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

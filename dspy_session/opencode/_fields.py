@@ -40,7 +40,7 @@ class Record:
         raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and bool(self.raw == other.raw)
+        return isinstance(other, Record) and type(self) is type(other) and bool(self.raw == other.raw)
 
     def __hash__(self) -> int:
         return hash((type(self).__name__, str(self.raw.get("id"))))
@@ -60,18 +60,7 @@ class Field(property, Generic[T]):
     """
 
     def __init__(self, read: Callable[[Any], T], *keys: str, doc: str = "") -> None:
-        first, rest = keys[0], keys[1:]
-
-        def look(record: Record) -> T:
-            return read(record.raw.get(first))
-
-        def look_deeper(record: Record) -> T:
-            value = record.raw.get(first)
-            for key in rest:
-                value = value.get(key) if isinstance(value, dict) else None
-            return read(value)
-
-        super().__init__(look_deeper if rest else look, doc=doc)
+        super().__init__(_look_up(read, *keys), doc=doc)
 
     if TYPE_CHECKING:
 
@@ -80,6 +69,22 @@ class Field(property, Generic[T]):
         @overload
         def __get__(self, record: Any, owner: type | None = None, /) -> T: ...
         def __get__(self, record: Any, owner: type | None = None, /) -> T | Field[T]: ...
+
+
+def _look_up(read: Callable[[Any], T], first: str, *rest: str) -> Callable[[Record], T]:
+    """The getter of a field: unrolled for the two depths that fields have, as it runs for every part there is."""
+    if not rest:
+        return lambda record: read(record.raw.get(first))
+    second, *deeper = rest
+
+    def look(record: Record) -> T:
+        outer = record.raw.get(first)
+        value = outer.get(second) if type(outer) is dict else None
+        for key in deeper:
+            value = value.get(key) if type(value) is dict else None
+        return read(value)
+
+    return look
 
 
 def text(value: Any) -> str:

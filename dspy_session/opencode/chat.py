@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
 
 from dspy_session.opencode.parts import (
     CompactionPart,
@@ -21,6 +23,7 @@ from dspy_session.opencode.parts import (
     TextPart,
     ToolCall,
 )
+from dspy_session.opencode.tokens import release_of
 
 if TYPE_CHECKING:
     from dspy_session.opencode.records import Message, Step
@@ -34,18 +37,49 @@ INTERRUPTED = "[Tool execution was interrupted]"
 ATTACHED = "Attached media from tool result:"
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How a release makes its requests (measured by running them).
+
+    Attributes:
+        thinking: what becomes of the model's thinking: "sent" back; sent to another model as plain "text", to
+            the same one as thinking; or left "out".
+        empty_text: a reply that was stopped before its first word is sent as an empty one.
+        ties_reversed: of two messages made in the same millisecond, the later is sent first.
+    """
+
+    thinking: Literal["text", "sent", "out"] = "text"
+    empty_text: bool = False
+    ties_reversed: bool = False
+
+    @classmethod
+    def of(cls, version: str) -> Manner:
+        """That of a release, as `1.18.33`; the newest for an unknown one."""
+        release = release_of(version)
+        if release is None or release >= (1, 14):
+            return cls()
+        return cls("sent" if release >= (1, 1) else "out", True, (1, 2) <= release < (1, 3))
+
+
+NEWEST = Manner()
+
+
 def prompt(messages: Sequence[Message], step: Step) -> Chat:
     """The chat that was sent for a step: everything before it that the model could see then."""
+    manner = Manner.of(step.version)
     at = next(i for i, message in enumerate(messages) if message.id == step.message.id)
+    before = visible(messages[:at])
+    if manner.ties_reversed:
+        before = [m for _, tied in groupby(before, lambda m: m.created) for m in reversed(list(tied))]
     now, model = step.message.created, step.message.model
-    chat = [sent for message in visible(messages[:at]) for sent in render(message, now, model)]
+    chat = [sent for message in before for sent in render(message, now, model, manner)]
     earlier = _earlier_parts(step)
-    return [*chat, *_reply(earlier, now, same_model=True)] if earlier else chat
+    return [*chat, *_reply(earlier, now, manner, same_model=True)] if earlier else chat
 
 
 def completion(step: Step) -> dict[str, Any] | None:
     """The assistant message that came back; None if the call brought nothing."""
-    replies = [said for said in _reply(step.parts, 0, same_model=True) if said["role"] == "assistant"]
+    replies = [said for said in _reply(step.parts, 0, NEWEST, same_model=True) if said["role"] == "assistant"]
     if replies:
         return replies[0]
     return {"role": "assistant", "content": ""} if step.finish is not None else None
@@ -83,19 +117,20 @@ def _last_compaction(messages: Sequence[Message]) -> int | None:
     return None
 
 
-def render(message: Message, now: int, model: str) -> Iterator[dict[str, Any]]:
+def render(message: Message, now: int, model: str, manner: Manner = NEWEST) -> Iterator[dict[str, Any]]:
     """The chat messages that OpenCode makes of one stored message.
 
     Args:
         now: the moment of the request (ms); outputs pruned by then are blanked.
-        model: the model asked; another model's thinking is sent to it as plain text.
+        model: the model asked.
+        manner: how the release makes requests.
     """
     if message.role == "user":
         sent = list(_user_content(message.parts))
         if sent:
             yield {"role": "user", "content": _plain(sent)}
     elif message.role == "assistant" and not _dropped(message):
-        yield from _reply(message.parts, now, same_model=message.model == model)
+        yield from _reply(message.parts, now, manner, same_model=message.model == model)
 
 
 def _dropped(message: Message) -> bool:
@@ -131,11 +166,11 @@ def _media(part: FilePart) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": part.filename or "file", "file_data": part.url}}
 
 
-def _reply(parts: Iterable[Part], now: int, *, same_model: bool) -> Iterator[dict[str, Any]]:
+def _reply(parts: Iterable[Part], now: int, manner: Manner, *, same_model: bool) -> Iterator[dict[str, Any]]:
     """One assistant message for each call of the model, each followed by its tools' results."""
     media: list[dict[str, Any]] = []
     for block in _blocks(parts):
-        said = _assistant(block, same_model)
+        said = _assistant(block, manner, same_model)
         if said is None:
             continue
         yield said
@@ -159,17 +194,19 @@ def _blocks(parts: Iterable[Part]) -> Iterator[list[Part]]:
     yield block
 
 
-def _assistant(block: Sequence[Part], same_model: bool) -> dict[str, Any] | None:
+def _assistant(block: Sequence[Part], manner: Manner, same_model: bool) -> dict[str, Any] | None:
     content, reasoning = "", ""
     calls: list[dict[str, Any]] = []
+    as_text = manner.thinking == "text" and not same_model
     for part in block:
-        if isinstance(part, TextPart) and not part.ignored:
-            content += part.text
-        elif isinstance(part, ReasoningPart):
-            content, reasoning = (content, reasoning + part.text) if same_model else (content + part.text, "")
+        if isinstance(part, ReasoningPart) and not as_text:
+            reasoning += "" if manner.thinking == "out" else part.text
         elif isinstance(part, ToolCall):
             calls.append(_call(part))
-    if not (content or reasoning or calls):
+        elif isinstance(part, (TextPart, ReasoningPart)) and not part.raw.get("ignored"):
+            content += part.text
+    empty = manner.empty_text and any(isinstance(part, TextPart) for part in block)
+    if not (content or reasoning or calls or empty):
         return None
     said: dict[str, Any] = {"role": "assistant", "content": content}
     if reasoning:

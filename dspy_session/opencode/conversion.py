@@ -88,7 +88,8 @@ def _ask(
     if history is None or not history.messages:
         return program(task=task, context=context)
     # The field is added for this call alone, so that the saved program keeps the plain signature.
-    signature = program.predict.signature.prepend("history", dspy.InputField(), dspy.History)
+    plain: Any = program.predict.signature
+    signature = plain.prepend("history", dspy.InputField(), dspy.History)
     return program(task=task, context=context, history=history, signature=signature)
 
 

@@ -16,7 +16,8 @@ from dspy_session.opencode.parts import (
     TextPart,
     ToolCall,
 )
-from dspy_session.opencode.records import Message, SessionRecord, Step, Turn, TurnKind
+from dspy_session.opencode.records import Message, SessionRecord, Step, Turn, twin
+from dspy_session.opencode.steps import TurnKind
 
 _SPOKEN = (TextPart, ReasoningPart, ToolCall)
 
@@ -68,7 +69,7 @@ def _reverted(session: SessionRecord) -> frozenset[str]:
 
 def turns(session: SessionRecord) -> tuple[Turn, ...]:
     """The session's turns, in order."""
-    groups = _groups(session.messages)
+    groups, owner = _groups(session.messages), twin(session)
     copied = {message.id for message in session.messages[: session.copied_messages]}
     dead = _reverted(session)
     by_message: dict[str, list[Step]] = {}
@@ -87,7 +88,7 @@ def turns(session: SessionRecord) -> tuple[Turn, ...]:
                 _kind(group),
                 user.id in copied,
                 user.id in dead,
-                session,
+                owner,
             )
         )
     return tuple(found)

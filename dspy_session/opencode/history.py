@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -29,7 +30,8 @@ class History:
 
     def __init__(self, sources: Iterable[Source], skips: Skips | None = None) -> None:
         self.sources = tuple(sources)
-        self._skips = skips or Skips()
+        self._skips = Skips() if skips is None else skips
+        self._listed: _Listing | None = None
 
     def __repr__(self) -> str:
         return f"History({', '.join(map(repr, self.sources))})"
@@ -76,13 +78,13 @@ class History:
         """
         after = None if since is None else milliseconds(since)
         before = None if until is None else milliseconds(until)
-        chosen = [r for r in self._heads() if (after is None or r.updated >= after)]
+        chosen = [r for r in self._list().by_id.values() if after is None or r.updated >= after]
         chosen = [r for r in chosen if before is None or r.created < before]
         if project is not None:
             chosen = _of_project(chosen, project)
-        chosen.sort(key=lambda record: (record.created, record.id))
+        chosen.sort(key=_age)
         for record in chosen:
-            yield SessionRecord(record.info, record.load, record.origin, record.worktree, record.holds)
+            yield _unread(record)
 
     def session(self, session_id: str) -> SessionRecord:
         """One session by its id.
@@ -90,18 +92,20 @@ class History:
         Raises:
             UnknownPathError: there is none.
         """
-        for record in self._heads():
-            if record.id == session_id:
-                return record
-        raise UnknownPathError(f"no session {session_id!r} in {self!r}")
+        found = self._list().by_id.get(session_id)
+        if found is None:
+            raise UnknownPathError(f"no session {session_id!r} in {self!r}")
+        return _unread(found)
 
     def children(self, record: SessionRecord) -> tuple[SessionRecord, ...]:
-        """The sub-agents' sessions that a session started, oldest first."""
-        named = set(record.child_ids)
-        found = [
-            r for r in self._heads() if r.id != record.id and (r.parent_id == record.id or r.id in named)
-        ]
-        return tuple(sorted(found, key=lambda each: (each.created, each.id)))
+        """The sub-agents' sessions that a session started, oldest first, as of the last listing.
+
+        The list of sessions is made anew by `sessions()` and `session()`.
+        """
+        listing = self._listing
+        found = {child.id: child for child in listing.by_parent.get(record.id, ())}
+        found.update((name, listing.by_id[name]) for name in record.child_ids if name in listing.by_id)
+        return tuple(_unread(r) for r in sorted(found.values(), key=_age) if r.id != record.id)
 
     def descendants(self, record: SessionRecord) -> tuple[SessionRecord, ...]:
         """The sub-agents' sessions, their sub-agents' and so on; each once."""
@@ -115,33 +119,40 @@ class History:
         return tuple(found.values())
 
     def parent(self, record: SessionRecord) -> SessionRecord | None:
-        """The session that started a sub-agent's session."""
-        return next((r for r in self._heads() if r.id == record.parent_id), None)
+        """The session that started a sub-agent's session, as of the last listing."""
+        found = self._listing.by_id.get(record.parent_id or "")
+        return None if found is None else _unread(found)
 
     def fork_source(self, record: SessionRecord) -> SessionRecord | None:
         """The session that a fork was copied from, as far as it is still there.
 
-        OpenCode 1.x stores no link. The source is the session with the fork's title (less its `(fork #N)`)
-        whose messages bear the same times.
+        OpenCode 1.x stores no link. The source is a session that was there when the copied messages were
+        made, and whose messages bear the same times; one with the fork's title is looked at first.
         """
         if not record.is_fork:
             return None
         named = record.info.get("fork", {}).get("sessionID")
         if named is not None:
-            return next((other for other in self._heads() if other.id == named), None)
+            found = self._listing.by_id.get(named)
+            return None if found is None else _unread(found)
         times = [message.created for message in record.messages[: record.copied_messages]]
-        earlier = [
-            other for other in self._heads() if other.id != record.id and other.created <= record.created
-        ]
-        earlier.sort(key=lambda other: _base_title(other) != _base_title(record))
-        return next((other for other in earlier if _copied(other, times)), None)
+        if not times:
+            return None
+        able = [r for r in self._listing.by_id.values() if r.created <= times[0] <= r.updated]
+        able.sort(key=lambda other: (_base_title(other) != _base_title(record), _age(other)))
+        candidates = (_unread(other) for other in able if other.id != record.id)
+        return next((other for other in candidates if _begins_with(other, times)), None)
 
     def usage(self, record: SessionRecord, *, children: bool = True) -> Usage:
         """Tokens and cost of a session and, unless told otherwise, of its sub-agents."""
         counted = [record, *(self.descendants(record) if children else ())]
         return total_usage(each.usage for each in counted)
 
-    def _heads(self) -> list[SessionRecord]:
+    @property
+    def _listing(self) -> _Listing:
+        return self._list() if self._listed is None else self._listed
+
+    def _list(self) -> _Listing:
         best: dict[str, tuple[tuple[int, int], SessionRecord]] = {}
         for source in self.sources:
             try:
@@ -153,7 +164,13 @@ class History:
                 if len(self.sources) == 1:
                     raise
                 self._skips.add(source.path, None, str(error))
-        return [record for _, record in best.values()]
+        by_id = {record.id: record for _, record in best.values()}
+        by_parent: dict[str, list[SessionRecord]] = {}
+        for record in by_id.values():
+            if record.parent_id is not None:
+                by_parent.setdefault(record.parent_id, []).append(record)
+        self._listed = _Listing(by_id, by_parent)
+        return self._listed
 
 
 def open_source(path: str | os.PathLike[str] | None = None) -> History:
@@ -171,14 +188,34 @@ def open_source(path: str | os.PathLike[str] | None = None) -> History:
     skips = Skips()
     history = History(discovered() if path is None else sources_of(path, skips), skips)
     if len(history.sources) == 1:
-        history._heads()
+        history._list()
     return history
 
 
+@dataclass(frozen=True)
+class _Listing:
+    """The heads of all sessions. Their content is never read through them, so that it is not kept."""
+
+    by_id: dict[str, SessionRecord]
+    by_parent: dict[str, list[SessionRecord]]
+
+
+def _unread(record: SessionRecord) -> SessionRecord:
+    """A record that shares nothing but its head, and so is forgotten with whoever asked for it."""
+    return SessionRecord(record.info, record.load, record.origin, record.worktree, record.holds)
+
+
+def _age(record: SessionRecord) -> tuple[int, str]:
+    return record.created, record.id
+
+
 def _rank(source: Source, record: SessionRecord) -> int:
+    """How much to believe a source of a session; a sanitised export less than any that holds the words."""
     if isinstance(source, RawLogSource) and not source.has_calls:
         return 1
-    return source.rank - (5 if "[redacted:" in record.title or not isinstance(record.title, str) else 0)
+    title = record.info.get("title")
+    sanitised = isinstance(title, dict) or (isinstance(title, str) and title.startswith("[redacted:"))
+    return min(source.rank, 5) if sanitised else source.rank
 
 
 def _of_project(records: list[SessionRecord], project: str | os.PathLike[str]) -> list[SessionRecord]:
@@ -202,5 +239,5 @@ def _base_title(record: SessionRecord) -> str:
     return re.sub(r" \(fork #\d+\)$", "", record.title)
 
 
-def _copied(other: SessionRecord, times: list[int]) -> bool:
-    return bool(times) and [message.created for message in other.messages[: len(times)]] == times
+def _begins_with(other: SessionRecord, times: list[int]) -> bool:
+    return [message.created for message in other.messages[: len(times)]] == times

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dspy_session.errors import ConfigurationError
 from dspy_session.opencode.exports.redaction import Redactor
 from dspy_session.opencode.exports.writing import replace_file
 from dspy_session.opencode.grouping import live
@@ -99,7 +100,12 @@ class Logger:
 
         Yields:
             Each session whose files were written.
+
+        Raises:
+            ConfigurationError: the interval is negative.
         """
+        if interval < 0:
+            raise ConfigurationError(f"the interval must be 0 seconds or more, not {interval}")
         while not stop():
             yield from self.look()
             time.sleep(interval)

@@ -64,7 +64,7 @@ class Message(Record):
         object.__setattr__(self, "parts", tuple(parts))
 
     def __eq__(self, other: object) -> bool:
-        return super().__eq__(other) and self.parts == other.parts  # type: ignore[attr-defined]
+        return isinstance(other, Message) and super().__eq__(other) and self.parts == other.parts
 
     __hash__ = Record.__hash__
 

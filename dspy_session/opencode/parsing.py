@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from dspy_session.opencode import _fields as read
 from dspy_session.opencode._upgrade_first import message_of_first_release
 from dspy_session.opencode._upgrade_v2 import messages_of_v2
-from dspy_session.opencode.parts import Part, part
+from dspy_session.opencode.parts import part
 from dspy_session.opencode.records import Message, Todo
 
 Json = dict[str, Any]
 
 _decode = json.JSONDecoder().raw_decode
+_ID = itemgetter("id")
 
 
 class ParseError(ValueError):
@@ -60,14 +62,10 @@ def message(info: Json, parts: Iterable[Json]) -> Message:
 
     Parts without ids stay where they are.
     """
-    stored = [part(each) for each in parts]
-    if all(each.id for each in stored):
-        stored.sort(key=_part_id)
-    return Message(info, stored)
-
-
-def _part_id(each: Part) -> str:
-    return each.id
+    stored = list(parts)
+    if all(type(each.get("id")) is str for each in stored):
+        stored.sort(key=_ID)
+    return Message(info, map(part, stored))
 
 
 def in_order(messages: Iterable[Message]) -> tuple[Message, ...]:

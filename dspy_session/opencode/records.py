@@ -8,177 +8,28 @@ epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from dspy_session.opencode import _fields as read
 from dspy_session.opencode.messages import Message as Message
 from dspy_session.opencode.messages import Todo as Todo
 from dspy_session.opencode.parts import (
-    AgentPart,
     CompactionPart,
     Failure,
-    FilePart,
-    Part,
-    ReasoningPart,
-    StepFinish,
-    SubtaskPart,
-    TextPart,
     ToolCall,
 )
+from dspy_session.opencode.steps import Step as Step
+from dspy_session.opencode.steps import Turn as Turn
+from dspy_session.opencode.steps import Used
 from dspy_session.opencode.times import moment
-from dspy_session.opencode.tokens import Usage, read_usage, total_usage
+from dspy_session.opencode.tokens import Usage
 
 if TYPE_CHECKING:
     from dspy_session.opencode.skills import SkillUse
-
-TurnKind = Literal["prompt", "subtask", "shell", "compaction"]
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One call of the model.
-
-    Attributes:
-        index: its place among the session's steps, from 0.
-        message: the message that holds it. Up to release 0.x a message holds all steps of a turn.
-        parts: its own parts.
-        version: the release that created the session.
-        retried: an earlier try of this call, in the same message, broke off in mid-stream.
-        copied: it was made in another session, from which this one was forked.
-        reverted: the user undid it.
-    """
-
-    index: int
-    message: Message
-    parts: tuple[Part, ...]
-    version: str = ""
-    retried: bool = False
-    copied: bool = False
-    reverted: bool = False
-
-    @cached_property
-    def finish(self) -> StepFinish | None:
-        """The mark at its end; None if it was cut off."""
-        return next((part for part in self.parts if isinstance(part, StepFinish)), None)
-
-    @property
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tools that the model called."""
-        return tuple(part for part in self.parts if isinstance(part, ToolCall))
-
-    @property
-    def text(self) -> str:
-        """What the model wrote."""
-        return "".join(part.text for part in self.parts if isinstance(part, TextPart) and not part.ignored)
-
-    @property
-    def reasoning(self) -> str:
-        """What the model thought, as far as it is recorded."""
-        return "".join(part.text for part in self.parts if isinstance(part, ReasoningPart))
-
-    @cached_property
-    def usage(self) -> Usage:
-        """Its tokens and cost. The step's own mark is the truth; the message's figures stand in for it."""
-        provider = self.message.provider
-        if self.finish is not None:
-            return read_usage(self.finish.tokens, self.finish.cost, "step", self.version, provider)
-        stored = self.message.raw.get("tokens")
-        used = read_usage(stored, self.message.stored_cost, "message", self.version, provider)
-        last = not self.parts or self.parts[-1] is self.message.parts[-1]
-        marked = any(isinstance(part, StepFinish) for part in self.message.parts)
-        return used if last and not marked and (used.tokens or used.cost) else Usage()
-
-    @property
-    def completion(self) -> dict[str, Any] | None:
-        """What came back, as an assistant message in OpenAI's chat form; None if nothing did."""
-        from dspy_session.opencode.chat import completion
-
-        return completion(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Turn:
-    """One prompt of the user, with everything that was done for it.
-
-    What OpenCode adds by itself belongs to the turn that it serves: a compaction in mid-turn, the order to go
-    on after it, the replay of a prompt that had been too long, the order to sum up a sub-agent's work.
-
-    Attributes:
-        index: its place in the session, from 0.
-        user: the user's message.
-        messages: all its messages, the user's first.
-        steps: its calls of the model, those for compactions left out.
-        kind: "prompt"; "subtask" (a command that starts a sub-agent), "shell" (a `!` command), "compaction".
-        copied: it was made in another session, from which this one was forked.
-        reverted: the user undid it.
-        session: the session that it belongs to.
-    """
-
-    index: int
-    user: Message
-    messages: tuple[Message, ...]
-    steps: tuple[Step, ...] = ()
-    kind: TurnKind = "prompt"
-    copied: bool = False
-    reverted: bool = False
-    session: SessionRecord | None = field(default=None, repr=False)
-
-    @property
-    def replies(self) -> tuple[Message, ...]:
-        """The model's messages, summaries for compactions left out."""
-        return tuple(m for m in self.messages if m.role == "assistant" and not m.is_summary)
-
-    @property
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        """All calls of tools, in order, with those that OpenCode made for the user."""
-        return tuple(part for m in self.replies for part in m.parts if isinstance(part, ToolCall))
-
-    @property
-    def prompt(self) -> str:
-        """What the user typed, without the quotation marks that `opencode run` puts around it."""
-        typed = self.user.typed
-        if typed or self.kind != "subtask":
-            return unquoted(typed)
-        return "\n".join(part.prompt for part in self.user.of(SubtaskPart))
-
-    @property
-    def response(self) -> str:
-        """The model's last words of the turn, or ""."""
-        return next((said for message in reversed(self.replies) if (said := message.said)), "")
-
-    @property
-    def attachments(self) -> tuple[FilePart, ...]:
-        """Files that the user attached."""
-        return self.user.of(FilePart)
-
-    @property
-    def mentions(self) -> tuple[str, ...]:
-        """Agents that the user mentioned."""
-        return tuple(part.name for part in self.user.of(AgentPart))
-
-    @cached_property
-    def usage(self) -> Usage:
-        """Tokens and cost of its steps."""
-        return total_usage(step.usage for step in self.steps)
-
-    @property
-    def started(self) -> int:
-        """When the user sent it (ms)."""
-        return self.user.created
-
-    @property
-    def ended(self) -> int | None:
-        """When the last reply ended (ms); None if it was cut off or never came."""
-        return self.replies[-1].completed if self.replies else None
-
-    @property
-    def duration(self) -> float | None:
-        """Seconds from the prompt to the end of the last reply."""
-        return None if self.ended is None else max(0, self.ended - self.started) / 1000
 
 
 @dataclass(frozen=True)
@@ -190,7 +41,7 @@ class Content:
 
 
 @dataclass(frozen=True, eq=False)
-class SessionRecord:
+class SessionRecord(Used):
     """A conversation. Its messages are read when they are first asked for, then kept.
 
     Attributes:
@@ -363,10 +214,9 @@ class SessionRecord:
         """
         return bool(read.mapping(self.info.get("fork"))) or self.copied_messages > 0
 
-    @cached_property
-    def usage(self) -> Usage:
+    def _used(self) -> Iterable[Usage]:
         """Tokens and cost of its own steps: no copies, no sub-agents (for these see `History.usage`)."""
-        return total_usage(step.usage for step in self.steps if not step.copied)
+        return (step.usage for step in self.steps if not step.copied)
 
     @property
     def is_compacted(self) -> bool:
@@ -389,6 +239,16 @@ class SessionRecord:
         return prompt(self.messages, step)
 
 
+def twin(session: SessionRecord) -> SessionRecord:
+    """A record with the same head and content.
+
+    A session's turns refer to its twin and not to itself: a circle would keep every session that was read, and
+    all of its JSON, until Python's collector of circles comes by.
+    """
+    kept = _Loaded(session.content)
+    return SessionRecord(session.info, kept, session.origin, session.worktree, session.holds)
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """A loader for a session whose content is at hand already (so that a record can be pickled)."""
@@ -397,16 +257,6 @@ class _Loaded:
 
     def __call__(self) -> Content:
         return self.content
-
-
-def unquoted(typed: str) -> str:
-    """The text without the quotation marks that `opencode run "two words"` stores around it."""
-    stripped = typed.rstrip("\n")
-    inner = stripped[1:-1]
-    quoted = len(stripped) >= 2 and stripped[0] == stripped[-1] == '"'
-    if not quoted or '"' in inner.replace('\\"', ""):
-        return typed
-    return inner.replace('\\"', '"')
 
 
 def loaded_session(

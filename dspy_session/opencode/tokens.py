@@ -100,22 +100,29 @@ class Usage:
     issues: frozenset[CostIssue] = frozenset()
 
 
-_ORDER: tuple[Accounting, ...] = ("exact", "corrected", "ambiguous")
-_SOURCES: tuple[CostSource, ...] = ("none", "step", "message")
+_ORDER: dict[Accounting, int] = {"exact": 0, "corrected": 1, "ambiguous": 2}
+_SOURCES: dict[CostSource, int] = {"none": 0, "step": 1, "message": 2}
 
 
 def total_usage(usages: Iterable[Usage]) -> Usage:
     """The sum; the least trustworthy accounting and source of the parts, and all their issues."""
-    tokens, cost, issues = ZERO, 0.0, frozenset[CostIssue]()
-    accounting: Accounting = "exact"
-    source: CostSource = "none"
-    for usage in usages:
-        tokens += usage.tokens
-        cost += usage.cost
-        issues |= usage.issues
-        accounting = max(accounting, usage.accounting, key=_ORDER.index)
-        source = max(source, usage.source, key=_SOURCES.index)
-    return Usage(tokens, cost, source, accounting, issues)
+    given = list(usages)
+    if len(given) == 1:
+        return given[0]
+    tokens = [usage.tokens for usage in given]
+    return Usage(
+        Tokens(
+            sum(each.input for each in tokens),
+            sum(each.output for each in tokens),
+            sum(each.reasoning for each in tokens),
+            sum(each.cache_read for each in tokens),
+            sum(each.cache_write for each in tokens),
+        ),
+        sum(usage.cost for usage in given),
+        max((usage.source for usage in given), key=_SOURCES.__getitem__, default="none"),
+        max((usage.accounting for usage in given), key=_ORDER.__getitem__, default="exact"),
+        frozenset(issue for usage in given for issue in usage.issues),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Where conversations are kept: one contract (`base`), several backends, and wrappers around them.
 
-`open_store` opens one by its address. Read `base` for what every store promises, then `lease` for how requests
-take turns; `aio` uses a store from an event loop, `encryption` and `redaction` wrap one.
+`open_store` opens one by its address. Read `base` for what every store promises, then `lease` for how
+requests take turns; `aio` uses a store from an event loop, `encryption` and `redaction` wrap one.
 """
 
 from __future__ import annotations

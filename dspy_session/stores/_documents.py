@@ -1,8 +1,9 @@
 """Documents as stores write them: checked, in one canonical text form, with a digest.
 
-The canonical form of a document is its JSON (RFC 8259) in UTF-8 without insignificant white space, members in
-the order given, non-ASCII characters as themselves. A document that holds a lone surrogate, which UTF-8 cannot
-express, is escaped to ASCII as a whole. A turn's digest is BLAKE2b of that text with 16 bytes of output.
+The canonical form of a document is its JSON (RFC 8259) in UTF-8 without insignificant white space, members
+in the order given, non-ASCII characters as themselves. A document that holds a lone surrogate, which UTF-8
+cannot express, is escaped to ASCII as a whole. A turn's digest is BLAKE2b of that text with 16 bytes of
+output.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ..errors import (
 from .base import MAX_KEY_BYTES, Document
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_MAX_COUNT = 2**53  # what every backend can count to: Redis' scripts calculate in double precision
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -68,7 +70,9 @@ class Commit:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.turns or self.notes or self.cost) and (self.keep, self.title, self.tags) == (None,) * 3
+        return (
+            not (self.turns or self.notes or self.cost) and (self.keep, self.title, self.tags) == (None,) * 3
+        )
 
     def receipt(self) -> bytes:
         """A digest of the whole commit, by which its repetition is recognised."""
@@ -98,8 +102,8 @@ def check_key(value: object, what: str) -> str:
 
 def check_count(value: int | None, what: str) -> int | None:
     """`value`, if it is a number of turns or None."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ConfigurationError(f"{what} must be a whole number from 0, not {value!r}")
+    if value is not None and (type(value) is not int or not 0 <= value <= _MAX_COUNT):
+        raise ConfigurationError(f"{what} must be a whole number from 0 to 2**53, not {value!r}")
     return value
 
 
@@ -233,8 +237,8 @@ def stale(commit: Commit, found: str) -> StaleStateError:
 def fence_lost(commit: Commit) -> LeaseError:
     """The error for a commit whose lease is not held any more."""
     return LeaseError(
-        f"the lease of {commit.key!r} (scope {commit.scope!r}) with token {commit.fence} is not held any more: "
-        "somebody took over after it expired, or it was released. Nothing was written: load again and append"
+        f"the lease of {commit.key!r} (scope {commit.scope!r}) with token {commit.fence} is lost: somebody"
+        " took over after it expired, or it was released. Nothing was written: load again and append"
     )
 
 
@@ -245,7 +249,9 @@ def duplicate(turn: str, key: str) -> StoreError:
 
 def no_position(keep: int, first: int, total: int) -> UnknownPathError:
     """The error for a position that the line does not have."""
-    return UnknownPathError(f"{keep} is no position of this conversation: it has those from {first} to {total}")
+    return UnknownPathError(
+        f"{keep} is no position of this conversation: it has those from {first} to {total}"
+    )
 
 
 def no_turn(turn: str, key: str) -> UnknownPathError:

@@ -16,15 +16,17 @@ def open_store(url: str) -> Store:
       one), with `?synchronous=normal` and `&timeout=5` as options;
     - `postgresql://user:password@host:5432/database`, with the options of libpq, and `schema`, `pool_size`
       and `timeout` of `PostgresStore`;
-    - `redis://host:6379/0`, `rediss://…` (TLS) or `unix:///path/redis.sock`, with the options of redis-py, and
-      `prefix` of `RedisStore`; a cluster is recognised by itself.
+    - `redis://host:6379/0`, `rediss://…` (TLS) or `unix:///path/redis.sock`, with the options of redis-py,
+      and `prefix` of `RedisStore`; a cluster is recognised by itself.
 
-    Raises `ConfigurationError` for any other address, `MissingExtraError`, and what the backend raises when it
-    cannot be opened.
+    Raises `ConfigurationError` for any other address, `MissingExtraError`, and what the backend raises when
+    it cannot be opened.
     """
     if not isinstance(url, str) or "://" not in url:
+        # What is nearly an address may hold a password.
+        given = "what was given" if "@" in str(url) else repr(url)
         raise ConfigurationError(
-            f"{url!r} is no address of a store: memory://, sqlite:///path, postgresql://…, redis://…"
+            f"{given} is no address of a store: memory://, sqlite:///path, postgresql://…, redis://…"
         )
     scheme = url.partition("://")[0].lower()
     if scheme == "memory":

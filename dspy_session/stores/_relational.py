@@ -1,109 +1,20 @@
-"""What the SQL stores share: the tables' meaning, and every operation as statements over a transaction.
-
-Tables (the types are the dialect's):
-
-- `conversation`: a position (`segment`, `total`) with a revision (`incarnation`, `version`) and a summary.
-  Turns below `first` were pruned. `open` says that the next commit may go on in the segment: the conversation
-  owns it and stands at its end. Otherwise the next commit opens a segment, and of the annotations in this one
-  only those up to version `bound` count.
-- `segment`: a piece of a line: from index `start` on it has turns of its own, before that those of `parent`,
-  of whose annotations those up to version `bound` count. A fork is a conversation row, nothing else; moving back
-  is a changed `total`. Segments of conversations that share turns have the same `family`.
-- `turn`: a turn, written once.
-- `note`: an annotation. `about` is the index of the turn it speaks of, or -1; `at` is the position after the
-  commit that wrote it. A new segment begins with copies of the annotations without a turn which count at its
-  start, so that reading them never walks the line.
-- `head`: a head document, shared by forks. `lease`: the leases.
-
-Hence a line is read as a short list of spans, newest first: in segment s the turns from its start up to where
-the next newer segment takes over.
-"""
+"""What the SQL stores share: every operation as statements over a transaction; `_lines` has the tables."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import Any
 
-from ..errors import FormatError
+from ..errors import ConversationNotFoundError
 from . import _documents as documents
 from ._documents import Commit, NoteText
+from ._lines import HOUR, POSITION, Found, Position, Run, line, standing_notes, sweep, turn_rows
 from ._rows import Beginning, Fork, Listing, RawConversation, RawSummary, RawTurn, RowStore
 from .in_memory import exists, has_forks
-
-Run: TypeAlias = Callable[..., list[Any]]
-"""Executes one statement with its parameters and returns the rows."""
-
-HOUR = 3_600_000_000
-"""In microseconds. The index for the latest conversations is by the hour, so that few commits change it."""
-
-UNBOUND = 2**62
-"""A bound that no version reaches."""
-
-_POSITION = (
-    "SELECT id, incarnation, version, receipt, family, segment, total, first, open, bound, head, hour"
-    " FROM conversation WHERE scope = ? AND key = ?"
-)
-_STANDING_NOTES = """
-WITH RECURSIVE names(name) AS (
-    SELECT (SELECT min(name) FROM note WHERE segment = ? AND about = -1)
-    UNION ALL
-    SELECT (SELECT min(note.name) FROM note WHERE segment = ? AND about = -1 AND note.name > names.name)
-    FROM names WHERE names.name IS NOT NULL)
-SELECT note.name, note.data FROM names JOIN note ON note.id = (
-    SELECT n.id FROM note n
-    WHERE n.segment = ? AND n.about = -1 AND n.name = names.name AND n.at <= ? AND n.version <= ?
-    ORDER BY n.at DESC, n.version DESC, n.id DESC LIMIT 1)
-ORDER BY note.id"""
-
-
-class Position(NamedTuple):
-    """A row of `conversation`, without its summary."""
-
-    id: int
-    incarnation: str
-    version: int
-    receipt: bytes
-    family: int
-    segment: int
-    total: int
-    first: int
-    open: int
-    bound: int
-    head: int
-    hour: int
-
-    @property
-    def revision(self) -> str:
-        return documents.revision_of(self.incarnation, self.version)
-
-    @property
-    def limit(self) -> int:
-        """Up to which version the annotations of the position's segment count, for whoever builds on it."""
-        return self.version if self.open else self.bound
-
-
-class Span(NamedTuple):
-    """The part of a line that lies in one segment; `start` may be at or behind `stop`, then it has no turns."""
-
-    segment: int
-    owner: int
-    start: int
-    stop: int
-    bound: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """A turn on a line; `version` is that of its commit, as the conversation counts."""
-
-    index: int
-    version: int
-    digest: bytes
 
 
 class RelationalStore(RowStore):
@@ -137,15 +48,24 @@ class RelationalStore(RowStore):
     # -- positions and lines --------------------------------------------------------------------------------
 
     def _position(self, run: Run, scope: str, key: str, *, lock: bool = False) -> Position:
-        rows = run(_POSITION + (self._for_update if lock else ""), self._raw(scope), self._raw(key))
+        rows = run(POSITION + (self._for_update if lock else ""), self._raw(scope), self._raw(key))
         if not rows:
             raise documents.not_found(scope, key)
         return Position(*rows[0])
 
     def _family_position(self, run: Run, scope: str, key: str) -> Position:
-        """A position whose family stays as it is until the end of the transaction."""
-        self._lock_family(run, self._position(run, scope, key).family)
-        return self._position(run, scope, key, lock=True)
+        """A position whose family stays as it is until the end of the transaction.
+
+        The family is locked before any row: everything that takes both has to do so in this order.
+        """
+        family = self._position(run, scope, key).family
+        while True:
+            self._lock_family(run, family)
+            found = self._position(run, scope, key, lock=True)
+            if found.family == family:
+                return found
+            # Erased and begun anew in between.
+            family = found.family
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -153,7 +73,7 @@ class RelationalStore(RowStore):
         commit = new.commit
         receipt = documents.digest_of(new.head + new.metadata + commit.receipt().hex())
         with self._writing() as run:
-            rows = run(_POSITION, self._raw(commit.scope), self._raw(commit.key))
+            rows = run(POSITION, self._raw(commit.scope), self._raw(commit.key))
             if rows:
                 old = Position(*rows[0])
                 if commit.turns and bytes(old.receipt) == receipt:
@@ -162,7 +82,8 @@ class RelationalStore(RowStore):
             head = self._write_head(run, new.head)
             now, incarnation = self._now(run), secrets.token_hex(6)
             segment = run(
-                "INSERT INTO segment (family, owner, parent, start, bound) VALUES (?, 0, NULL, 0, 0) RETURNING id",
+                "INSERT INTO segment (family, owner, parent, start, bound) VALUES (?, 0, NULL, 0, 0)"
+                " RETURNING id",
                 head,
             )[0][0]
             position = Position(
@@ -184,8 +105,8 @@ class RelationalStore(RowStore):
     ) -> int:
         title, tags, cost, metadata, now = summary
         rows = run(
-            "INSERT INTO conversation (scope, key, incarnation, version, receipt, family, segment, total, first,"
-            " open, bound, head, hour, source, title, tags, cost, metadata, created, updated)"
+            "INSERT INTO conversation (scope, key, incarnation, version, receipt, family, segment, total,"
+            " first, open, bound, head, hour, source, title, tags, cost, metadata, created, updated)"
             f" VALUES ({', '.join('?' * 20)})"
             " ON CONFLICT (scope, key) DO NOTHING RETURNING id",
             *(self._raw(scope), self._raw(key), *p[1:], source, title, tags, cost, metadata, now, now),
@@ -215,9 +136,9 @@ class RelationalStore(RowStore):
             new, now = self._advance(run, old, commit, start), self._now(run)
             self._write_rows(run, commit, new, start, indices)
             run(
-                "UPDATE conversation SET version = ?, receipt = ?, segment = ?, total = ?, open = ?, bound = ?,"
-                " title = coalesce(?, title), tags = coalesce(?, tags), cost = cost + ?, updated = ?"
-                " WHERE id = ?",
+                "UPDATE conversation SET version = ?, receipt = ?, segment = ?, total = ?, open = ?,"
+                " bound = ?, title = coalesce(?, title), tags = coalesce(?, tags), cost = cost + ?,"
+                " updated = ? WHERE id = ?",
                 *(new.version, new.receipt, new.segment, new.total, new.open, new.bound),
                 *(commit.title, commit.tags, commit.cost, now, new.id),
             )
@@ -254,9 +175,13 @@ class RelationalStore(RowStore):
         return indices
 
     def _advance(self, run: Run, old: Position, commit: Commit, start: int) -> Position:
-        """The position after the commit, in a segment of its own if it does not go on where the old one is."""
+        """The position after the commit: in a new segment, unless it goes on where the old one is."""
         new = old._replace(
-            version=old.version + 1, receipt=commit.receipt(), total=start + len(commit.turns), bound=0, open=1
+            version=old.version + 1,
+            receipt=commit.receipt(),
+            total=start + len(commit.turns),
+            bound=0,
+            open=1,
         )
         if old.open and start == old.total:
             return new
@@ -271,14 +196,13 @@ class RelationalStore(RowStore):
     def _write_rows(self, run: Run, commit: Commit, p: Position, start: int, indices: dict[str, int]) -> None:
         for place, turn in enumerate(commit.turns):
             run(
-                "INSERT INTO turn (family, segment, idx, id, version, digest, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO turn (family, segment, idx, id, version, digest, data)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 *(p.family, p.segment, start + place, self._raw(turn.id), p.version, turn.digest, turn.text),
             )
         self._write_notes(run, commit.notes, p, indices)
 
-    def _write_notes(
-        self, run: Run, notes: Iterable[NoteText], p: Position, indices: dict[str, int]
-    ) -> None:
+    def _write_notes(self, run: Run, notes: Iterable[NoteText], p: Position, indices: dict[str, int]) -> None:
         for note in notes:
             about = -1 if note.turn is None else indices[note.turn]
             run(
@@ -289,7 +213,9 @@ class RelationalStore(RowStore):
     def _find(self, run: Run, p: Position, turn: str) -> Found | None:
         """A turn of the line, by its id."""
         rows = run(
-            "SELECT segment, idx, version, digest FROM turn WHERE family = ? AND id = ?", p.family, self._raw(turn)
+            "SELECT segment, idx, version, digest FROM turn WHERE family = ? AND id = ?",
+            p.family,
+            self._raw(turn),
         )
         if not rows:
             return None
@@ -305,7 +231,7 @@ class RelationalStore(RowStore):
         start = version = -1
         for place, turn in enumerate(commit.turns):
             found = self._find(run, p, turn.id)
-            if found is None or found.digest != turn.digest or place and found.index != start + place:
+            if found is None or found.digest != turn.digest or (place and found.index != start + place):
                 return None
             start, version = (found.index - place), found.version
         return (start, version) if commit.turns else None
@@ -352,10 +278,11 @@ class RelationalStore(RowStore):
 
     def _erase(self, scope: str, key: str, forks: str | None) -> tuple[str, ...]:
         with self._writing() as run:
-            return self._erase_within(run, scope, key, forks)
+            return self._erase_from(run, self._family_position(run, scope, key), scope, key, forks)
 
-    def _erase_within(self, run: Run, scope: str, key: str, forks: str | None) -> tuple[str, ...]:
-        root = self._family_position(run, scope, key)
+    def _erase_from(
+        self, run: Run, root: Position, scope: str, key: str, forks: str | None
+    ) -> tuple[str, ...]:
         gone = {root.id: key}
         children = self._forks_of(run, root.id)
         if children and forks is None:
@@ -370,7 +297,7 @@ class RelationalStore(RowStore):
             run("UPDATE conversation SET source = NULL WHERE source = ?", conversation)
             run("DELETE FROM conversation WHERE id = ?", conversation)
             run("DELETE FROM lease WHERE scope = ? AND key = ?", self._raw(scope), self._raw(name))
-        self._sweep(run, root.family, heads)
+        sweep(run, root.family, heads, lock=self._for_update)
         return tuple(sorted(gone.values()))
 
     def _forks_of(self, run: Run, conversation: int) -> dict[int, str]:
@@ -385,16 +312,14 @@ class RelationalStore(RowStore):
             )
         gone: list[str] = []
         for key in [self._key(row[0]) for row in rows]:
-            with self._writing() as run:
-                still = run(
-                    "SELECT 1 FROM conversation WHERE scope = ? AND key = ? AND updated < ?" + self._for_update,
-                    *(self._raw(scope), self._raw(key), before),
-                )
-                if still:
-                    gone += self._erase_within(run, scope, key, "keep")
+            with suppress(ConversationNotFoundError), self._writing() as run:
+                root = self._family_position(run, scope, key)
+                if run("SELECT 1 FROM conversation WHERE id = ? AND updated < ?", root.id, before):
+                    gone += self._erase_from(run, root, scope, key, "keep")
         with self._writing() as run:
             run(
-                "DELETE FROM lease WHERE scope = ? AND expires < ? AND NOT EXISTS (SELECT 1 FROM conversation c"
+                "DELETE FROM lease WHERE scope = ? AND expires < ?"
+                " AND NOT EXISTS (SELECT 1 FROM conversation c"
                 " WHERE c.scope = lease.scope AND c.key = lease.key)",
                 *(self._raw(scope), self._now(run) - 86_400_000_000),
             )
@@ -402,46 +327,22 @@ class RelationalStore(RowStore):
 
     def _prune(self, scope: str, key: str | None, keep: int) -> int:
         if key is not None:
-            keys = [key]
-        else:
-            with self._reading() as run:
-                rows = run("SELECT key FROM conversation WHERE scope = ?", self._raw(scope))
-            keys = [self._key(row[0]) for row in rows]
-        return sum(self._prune_one(scope, name, keep, missing_ok=key is None) for name in keys)
+            return self._prune_one(scope, key, keep)
+        with self._reading() as run:
+            rows = run("SELECT key FROM conversation WHERE scope = ?", self._raw(scope))
+        dropped = 0
+        for name in [self._key(row[0]) for row in rows]:
+            with suppress(ConversationNotFoundError):
+                dropped += self._prune_one(scope, name, keep)
+        return dropped
 
-    def _prune_one(self, scope: str, key: str, keep: int, *, missing_ok: bool) -> int:
+    def _prune_one(self, scope: str, key: str, keep: int) -> int:
         with self._writing() as run:
-            if missing_ok and not run(_POSITION, self._raw(scope), self._raw(key)):
-                return 0
             p = self._family_position(run, scope, key)
             first = max(p.first, p.total - keep)
             run("UPDATE conversation SET first = ? WHERE id = ?", first, p.id)
-            self._sweep(run, p.family)
+            sweep(run, p.family, lock=self._for_update)
             return first - p.first
-
-    def _sweep(self, run: Run, family: int, heads: Iterable[int] = ()) -> None:
-        """Delete what no conversation of a family shows any more; of the heads, look at these."""
-        rows = run(
-            "SELECT id, incarnation, version, receipt, family, segment, total, first, open, bound, head, hour"
-            f" FROM conversation WHERE family = ? ORDER BY id{self._for_update}",
-            family,
-        )
-        needed: dict[int, list[tuple[Span, int]]] = {}
-        for p in (Position(*row) for row in rows):
-            for span in line(run, p, p.first):
-                needed.setdefault(span.segment, []).append((span, p.first))
-        for (segment,) in run("SELECT id FROM segment WHERE family = ?", family):
-            if segment in needed:
-                _trim(run, segment, needed[segment])
-            else:
-                for table, column in (("turn", "segment"), ("note", "segment"), ("segment", "id")):
-                    run(f"DELETE FROM {table} WHERE {column} = ?", segment)
-        for head in heads:
-            run(
-                "DELETE FROM head WHERE id = ? AND NOT EXISTS"
-                " (SELECT 1 FROM conversation c WHERE c.family = ? AND c.head = head.id)",
-                *(head, family),
-            )
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -491,7 +392,7 @@ class RelationalStore(RowStore):
         return [
             RawTurn(index, self._key(turn), text, list(notes.get(index, {}).values()))
             for span in spans
-            for index, turn, text in _turn_rows(run, span, start, stop)
+            for index, turn, text in turn_rows(run, span, start, stop)
         ]
 
     def _list(self, listing: Listing) -> Sequence[RawSummary]:
@@ -512,8 +413,11 @@ class RelationalStore(RowStore):
                 *values,
             )
         return [
-            RawSummary(self._key(row[0]), *row[1:8], None if row[8] is None else self._key(row[8]))
-            for row in rows
+            RawSummary(
+                *(self._key(key), title, total, created, updated, cost, tags, metadata),
+                None if source is None else self._key(source),
+            )
+            for key, title, total, created, updated, cost, tags, metadata, source in rows
         ]
 
     def scopes(self) -> tuple[str, ...]:
@@ -525,57 +429,3 @@ class RelationalStore(RowStore):
                 " SELECT scope FROM s WHERE scope IS NOT NULL"
             )
         return tuple(self._key(row[0]) for row in rows)
-
-
-def line(run: Run, p: Position, lowest: int) -> list[Span]:
-    """The spans of a line, newest first, down to the one which begins at index `lowest` or before."""
-    spans: list[Span] = []
-    segment: int | None = p.segment
-    stop, bound = p.total, UNBOUND if p.open else p.bound
-    while segment is not None:
-        rows = run("SELECT owner, parent, start, bound FROM segment WHERE id = ?", segment)
-        if not rows or len(spans) > 1_000_000:
-            raise FormatError(f"segment {segment} of a conversation is missing, or its parents form a ring")
-        owner, parent, start, parent_bound = rows[0]
-        spans.append(Span(segment, owner, start, stop, bound))
-        if start <= lowest:
-            break
-        segment, stop, bound = parent, min(stop, start), parent_bound
-    return spans
-
-
-def standing_notes(run: Run, p: Position, at: int) -> list[tuple[str, str]]:
-    """Name and text of the annotations without a turn that count at a position of a line, oldest first."""
-    span = line(run, p, at)[-1]
-    return [
-        (name, text)
-        for name, text in run(
-            _STANDING_NOTES, span.segment, span.segment, span.segment, min(at, span.stop), span.bound
-        )
-    ]
-
-
-def _turn_rows(run: Run, span: Span, start: int, stop: int) -> Iterator[Any]:
-    start, stop = max(start, span.start), min(stop, span.stop)
-    if start < stop:
-        yield from run(
-            "SELECT idx, id, data FROM turn WHERE segment = ? AND idx >= ? AND idx < ? ORDER BY idx",
-            *(span.segment, start, stop),
-        )
-
-
-def _trim(run: Run, segment: int, needed: Sequence[tuple[Span, int]]) -> None:
-    """Delete what is in a segment beside what these lines, each with the index it begins at, show of it."""
-    gap = -1
-    for start, stop in sorted((max(span.start, first), span.stop) for span, first in needed):
-        if start < stop:
-            if gap < start:
-                run("DELETE FROM turn WHERE segment = ? AND idx >= ? AND idx < ?", segment, gap, start)
-            gap = max(gap, stop)
-    run("DELETE FROM turn WHERE segment = ? AND idx >= ?", segment, gap)
-    for note, about, at, version in run("SELECT id, about, at, version FROM note WHERE segment = ?", segment):
-        if not any(
-            version <= span.bound and (at <= span.stop if about < 0 else first <= about < span.stop)
-            for span, first in needed
-        ):
-            run("DELETE FROM note WHERE id = ?", note)

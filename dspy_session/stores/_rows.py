@@ -135,7 +135,7 @@ class RowStore(Store):
 
     @abstractmethod
     def _take_lease(self, scope: str, key: str, ttl: float) -> int | None:
-        """A token above every earlier one if the lease is free or expired, else None. By the backend's clock."""
+        """A token above every earlier one if the lease is free or expired by the backend's clock, or None."""
 
     @abstractmethod
     def _renew_lease(self, scope: str, key: str, token: int, ttl: float) -> bool:
@@ -181,7 +181,9 @@ class RowStore(Store):
         documents.check_key(key, "the key")
         raw = self._load(scope, key, documents.check_count(last, "last"))
         place = f"{key!r} (scope {scope!r})"
-        _check_line(raw.turns, raw.total - raw.first if last is None else min(last, raw.total - raw.first), place)
+        _check_line(
+            raw.turns, raw.total - raw.first if last is None else min(last, raw.total - raw.first), place
+        )
         title, tags = _read_outer(raw.title, raw.tags, f"the summary of {place}")
         return StoredConversation(
             key=key,

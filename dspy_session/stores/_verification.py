@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import FormatError
 from . import _documents as documents
+from ._lines import Position, Run, line
 from .base import Problem, VerifyReport
 
 if TYPE_CHECKING:
-    from ._relational import Position, RelationalStore, Run
+    from ._relational import RelationalStore
 
 
 def verify_relational(store: RelationalStore, run: Run, scope: str | None, key: str | None) -> VerifyReport:
@@ -21,7 +22,9 @@ def verify_relational(store: RelationalStore, run: Run, scope: str | None, key: 
     if key is not None:
         where.append("key = ?")
         values.append(store._raw(key))
-    rows = run(f"SELECT scope, key FROM conversation WHERE {' AND '.join(where)} ORDER BY scope, key", *values)
+    rows = run(
+        f"SELECT scope, key FROM conversation WHERE {' AND '.join(where)} ORDER BY scope, key", *values
+    )
     if key is not None and not rows:
         raise documents.not_found(scope or "", key)
     turns, problems = 0, []
@@ -33,7 +36,8 @@ def verify_relational(store: RelationalStore, run: Run, scope: str | None, key: 
         problems += [
             Problem("", None, None, f"{count} turns lie in no segment")
             for (count,) in run(
-                "SELECT count(*) FROM turn WHERE NOT EXISTS (SELECT 1 FROM segment s WHERE s.id = turn.segment)"
+                "SELECT count(*) FROM turn"
+                " WHERE NOT EXISTS (SELECT 1 FROM segment s WHERE s.id = turn.segment)"
             )
             if count
         ]
@@ -70,8 +74,6 @@ class _Conversation:
             self._wrong(f"it claims the turns from {p.first} to {p.total}")
 
     def _check_line(self, p: Position) -> int:
-        from ._relational import line
-
         expected = p.first
         for span in reversed(line(self.run, p, p.first)):
             for index, version, turn, digest, text in self.run(

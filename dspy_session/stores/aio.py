@@ -1,4 +1,4 @@
-"""Any store, from an event loop (asyncio or trio, by anyio), without blocking it.
+"""Any store, from an event loop, without blocking it.
 
 Each operation runs in a worker thread. One that writes is shielded from cancellation: a commit that has begun
 ends, and its outcome is what is stored. One that reads is abandoned when its task is cancelled.

@@ -4,29 +4,32 @@ A store keeps *documents* (JSON objects) and knows nothing of sessions. A conver
 `(scope, key)`: the scope is the tenant, and no operation ever crosses scopes. It consists of
 
 - a **head**: one document, written at creation and never changed;
-- a **line of turns**: documents, each with a unique string `"id"`. A turn is written once. Its `index` is its
-  absolute position in the line (0 is the first) and is never renumbered, not even when older turns are pruned;
-- **annotations**: small documents with a string `"kind"`, and optionally the `"turn"` (an id) and the `"path"`
-  that they speak of. They are appended, and of several with the same `(kind, turn, path)` the latest counts;
+- a **line of turns**: documents, each with a unique string `"id"`. A turn is written once. Its `index` is
+  its absolute position in the line (0 is the first) and is never renumbered, not even when older turns are
+  pruned;
+- **annotations**: small documents with a string `"kind"`, and optionally the `"turn"` (an id) and the
+  `"path"` that they speak of. They are appended, and of several with the same `(kind, turn, path)` the
+  latest counts;
 - a **revision**: an opaque string which every commit replaces. Two equal revisions mean that nothing happened
   in between; nothing else may be read out of it;
 - a **summary**: title, tags, cost, number of turns, times. Listing reads this alone.
 
 What every store promises:
 
-1. *One commit, all or nothing.* `append` compares the revision, optionally moves the position back, writes the
-   turns and annotations and replaces the revision in one transaction. After a crash at any instant either all
-   of it is there or nothing is.
+1. *One commit, all or nothing.* `append` compares the revision, optionally moves the position back, writes
+   the turns and annotations and replaces the revision in one transaction. After a crash at any instant
+   either all of it is there or nothing is.
 2. *Nobody is overwritten.* A commit that was based on another revision than the current one raises
    `StaleStateError` and writes nothing.
 3. *Repeating is harmless.* A commit whose turns already stand on the line, in this order, with the same
-   content (and, where `keep` was given, at that position) returns the revision that it had produced instead of
-   failing; so does any commit which was the latest one. A client that lost the answer may simply try again.
+   content (and, where `keep` was given, at that position) returns the revision that it had produced instead
+   of failing; so does any commit which was the latest one. A client that lost the answer may simply try
+   again.
 4. *The past stays.* Moving the position back (`keep=`) abandons turns without touching them: forks which were
    taken before still see them. They are removed by `prune` and `erase` alone.
-5. *Annotations follow the line.* One about a turn is visible as long as the turn is on the line. One without a
-   turn belongs to the position at which it was written: after moving back to an earlier position, and in a
-   fork of one, the latest that was written at or before that position counts again.
+5. *Annotations follow the line.* One about a turn is visible as long as the turn is on the line. One
+   without a turn belongs to the position at which it was written: after moving back to an earlier position,
+   and in a fork of one, the latest that was written at or before that position counts again.
 6. *A fork is independent from its first moment*, though it shares what it inherited: nothing that happens to
    its source later, short of `erase(forks="erase")`, changes it.
 7. *Keys and scopes are never interpreted.* They are any Unicode text (no lone surrogates) of at most
@@ -333,11 +336,11 @@ class Store(ABC):
 
     @abstractmethod
     def expire(self, *, before: datetime, scope: str = "") -> tuple[str, ...]:
-        """Erase what was last committed to before this time, leaving newer forks what they share; the keys."""
+        """Erase what was last committed to before this time, leaving forks what they share; the keys."""
 
     @abstractmethod
     def prune(self, *, keep: int, key: str | None = None, scope: str = "") -> int:
-        """Drop all but the last `keep` turns of one conversation, or of each of the scope; how many there were.
+        """Drop all but the last `keep` turns, of one conversation or of each in the scope; how many.
 
         What was abandoned by moving back is deleted too. What another conversation still shows stays for it.
         Indices stay: `StoredConversation.first` tells the oldest that is left.

@@ -11,7 +11,7 @@ from datetime import timezone
 from pathlib import Path
 from typing import Any
 
-from ..errors import DspySessionError
+from ..errors import ConfigurationError, DspySessionError
 from ._opening import open_store
 from .base import Store
 from .copying import copy_conversation, copy_store, export_conversation
@@ -64,7 +64,7 @@ def _add(
         "--store",
         metavar="URL",
         default=os.environ.get("DSPY_SESSION_STORE"),
-        help="the store's address, by default that in DSPY_SESSION_STORE, where no other user sees a password",
+        help="the store's address; by default that in DSPY_SESSION_STORE, where nobody sees a password",
     )
     every = "by default every scope" if any_scope else 'by default ""'
     parser.add_argument("--scope", default=None if any_scope else "", help=f"the tenant, {every}")
@@ -103,14 +103,17 @@ def _ls(store: Store, arguments: argparse.Namespace) -> int:
             updated = row.updated.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M")
             notes = [row.title, " ".join(f"#{tag}" for tag in row.tags)]
             notes.append("" if row.source is None else f"(fork of {row.source})")
+            more = " ".join(filter(None, notes))
             place = f"{row.scope}/{row.key}" if row.scope else row.key
-            print(_safe(f"{updated}  {row.turns:6d} turns  {row.cost:10.4f}  {place}  {' '.join(filter(None, notes))}"))
+            print(_safe(f"{updated}  {row.turns:6d} turns  {row.cost:10.4f}  {place}  {more}"))
     return 0
 
 
 def _show(store: Store, arguments: argparse.Namespace) -> int:
     found = store.load(arguments.key, scope=arguments.scope, last=arguments.limit)
-    print(_safe(f"{found.key}  revision {found.revision}  {found.total} turns  cost {found.cost:.4f}  {found.title}"))
+    print(
+        _safe(f"{found.key}  revision {found.revision}  {found.total} turns  {found.cost:.4f}  {found.title}")
+    )
     for name, document in (("head", found.head), ("metadata", found.metadata)):
         if document:
             print(f"{name}: {_json(document)}")
@@ -133,7 +136,10 @@ def _fork(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def _export(store: Store, arguments: argparse.Namespace) -> int:
-    target = sys.stdout if arguments.output is None else arguments.output.open("x", encoding="utf-8")
+    try:
+        target = sys.stdout if arguments.output is None else arguments.output.open("x", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"cannot write the export: {error}") from error
     try:
         for scope in _scopes(store, arguments.scope if arguments.key is None else arguments.scope or ""):
             keys = [arguments.key] if arguments.key else [row.key for row in store.list(scope=scope)]

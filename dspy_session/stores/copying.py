@@ -12,18 +12,21 @@ __all__ = ["copy_conversation", "copy_store", "export_conversation"]
 _BATCH = 200
 
 
-def copy_conversation(source: Store, target: Store, key: str, *, scope: str = "", new_key: str | None = None) -> int:
-    """Copy a conversation as it stands: head, line, annotations that count, summary; how many turns were copied.
+def copy_conversation(
+    source: Store, target: Store, key: str, *, scope: str = "", new_key: str | None = None
+) -> int:
+    """Copy a conversation as it stands: head, line, annotations that count, summary; how many turns were
+    copied.
 
-    Turns go in batches, so a long conversation need not fit into memory, and a copy that was broken off goes on
-    where it stopped when it is called again. In the copy a fork is a conversation of its own, what was abandoned
-    by moving back is gone, indices begin at 0 even if older turns were pruned, and the times are those of the
-    copying. Raises `ConversationNotFoundError`, and `ConversationExistsError` if the target has another
-    conversation under the key.
+    Turns go in batches, so a long conversation need not fit into memory, and a copy that was broken off
+    goes on where it stopped when it is called again. In the copy a fork is a conversation of its own, what
+    was abandoned by moving back is gone, indices begin at 0 even if older turns were pruned, and the times
+    are those of the copying. Raises `ConversationNotFoundError`, and `ConversationExistsError` if the
+    target has another conversation under the key.
     """
     found = source.load(key, scope=scope, last=0)
     name = key if new_key is None else new_key
-    revision, done = _begin(target, found, name)
+    revision, done = _begin(source, target, found, name)
     copied = 0
     for batch in _batches(source, found, found.first + done):
         revision = target.append(
@@ -39,7 +42,7 @@ def copy_conversation(source: Store, target: Store, key: str, *, scope: str = ""
     return copied
 
 
-def _begin(target: Store, found: StoredConversation, name: str) -> tuple[str, int]:
+def _begin(source: Store, target: Store, found: StoredConversation, name: str) -> tuple[str, int]:
     """The copy's revision and how many turns it has: none, or those of an earlier attempt."""
     metadata = {**found.metadata}
     try:
@@ -49,12 +52,16 @@ def _begin(target: Store, found: StoredConversation, name: str) -> tuple[str, in
             *(name, found.head), scope=found.scope, metadata=metadata, title=found.title, tags=found.tags
         )
         return revision, 0
-    begun = (there.head, there.metadata) == (found.head, metadata) and not there.annotations and not there.cost
+    begun = (
+        (there.head, there.metadata) == (found.head, metadata) and not there.annotations and not there.cost
+    )
     if begun and 0 < there.total <= found.total - found.first:
         [last] = source.turns(found.key, scope=found.scope, before=found.first + there.total, limit=1)
         begun = last.data == there.turns[0].data
     if not begun or there.total > found.total - found.first:
-        raise ConversationExistsError(f"the target has a conversation {name!r} in scope {found.scope!r} already")
+        raise ConversationExistsError(
+            f"the target has a conversation {name!r} in scope {found.scope!r} already"
+        )
     return there.revision, there.total
 
 
@@ -75,7 +82,7 @@ def copy_store(source: Store, target: Store, *, scope: str | None = None) -> int
 
 
 def export_conversation(store: Store, key: str, *, scope: str = "") -> Document:
-    """A conversation as one document: what `Store.load` read, with each turn's annotations beside its data."""
+    """A conversation as one document: what `Store.load` read, each turn with its annotations."""
     found = store.load(key, scope=scope)
     return {
         "key": found.key,

@@ -1,13 +1,14 @@
 """Encryption at rest: a store around another one, which gets to see ciphertext alone (extra `crypto`).
 
-Every document is sealed with AES-256-GCM (NIST SP 800-38D). The nonce is the first 12 bytes of HMAC-SHA256 over
-place and plaintext, under a key of its own: no nonce is ever used for two plaintexts, short of a collision of 96
-bits, and repeating a commit produces the same bytes, so that the store recognises it. Both keys of a secret come
-from HKDF-SHA256 (RFC 5869).
+Every document is sealed with AES-256-GCM (NIST SP 800-38D). The nonce is the first 12 bytes of HMAC-SHA256
+over place and plaintext, under a key of its own: no nonce is ever used for two plaintexts, short of a
+collision of 96 bits, and repeating a commit produces the same bytes, so that the store recognises it. Both
+keys of a secret come from HKDF-SHA256 (RFC 5869).
 
-Authenticated with each document is its *place*: scope, key, what it is, and of a turn index and id. A row that
-was moved elsewhere, to another tenant, conversation or index, does not open. What a fork inherits stays sealed
-under its source's key; the fork's sealed head and metadata name those that it inherits from, and up to where.
+Authenticated with each document is its *place*: scope, key, what it is, and of a turn index and id. A row
+that was moved elsewhere, to another tenant, conversation or index, does not open. What a fork inherits
+stays sealed under its source's key; the fork's sealed head and metadata name those that it inherits from,
+and up to where.
 
 In the clear remain: scopes, keys, the ids of turns, kinds and paths of annotations, the number and sizes of
 documents, costs and times. Not detected: that somebody put the whole store, or the end of a line, back to an
@@ -23,7 +24,7 @@ import json
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -93,7 +94,10 @@ class KeyRing:
         return f"{self.current}.{sealed.decode('ascii')}"
 
     def open(self, sealed: object, places: Iterable[bytes], what: str) -> str:
-        """What was sealed for one of these places. Raises `FormatError`, and `StoreError` without the secret."""
+        """The text that was sealed for one of these places.
+
+        Raises `FormatError` if it was sealed for none of them, and `StoreError` if the secret is not here.
+        """
         name, dot, text = sealed.partition(".") if isinstance(sealed, str) else ("", "", "")
         if not dot:
             raise FormatError(f"{what} is not sealed: was the store used without encryption?")
@@ -165,12 +169,22 @@ class EncryptedStore(WrappedStore):
     ) -> str:
         place = _Place(check_key(scope, "the scope"), check_key(key, "the key"), ())
         notes = self._seal_notes(annotations, place)
-        more: Any = {"title": self._seal_title(title, place), "tags": self._seal_tags(tags, place), "cost": cost}
+        more: Any = {
+            "title": self._seal_title(title, place),
+            "tags": self._seal_tags(tags, place),
+            "cost": cost,
+        }
 
         def commit(start: int) -> str:
             sealed = self._seal_turns(turns, place, start)
             return self.inner.append(
-                *(key, sealed), scope=scope, expected=expected, annotations=notes, keep=keep, fence=fence, **more
+                *(key, sealed),
+                scope=scope,
+                expected=expected,
+                annotations=notes,
+                keep=keep,
+                fence=fence,
+                **more,
             )
 
         start = self._start(place, turns, expected) if keep is None else keep
@@ -183,7 +197,9 @@ class EncryptedStore(WrappedStore):
                 with suppress(StoreError):
                     return commit(stands)
             if isinstance(error, StaleStateError):
-                raise StaleStateError(error.expected, error.found, dict(turns[-1]) if turns else None) from error
+                raise StaleStateError(
+                    error.expected, error.found, dict(turns[-1]) if turns else None
+                ) from error
             raise
         self._remember(scope, key, revision, start + len(turns))
         return revision
@@ -287,23 +303,21 @@ class EncryptedStore(WrappedStore):
         settings = {**report.settings, "encryption": f"AES-256-GCM, current secret {self._keys.current!r}"}
         return replace(report, problems=tuple(problems), settings=settings)
 
-    def _unopened(self, scope: str, key: str) -> list[Problem]:
+    def _unopened(self, scope: str, key: str) -> Iterator[Problem]:
         """What of a conversation does not open."""
-        problems: list[Problem] = []
         try:
             head = self.inner.load(key, scope=scope, last=0).head
             place = _Place(scope, key, self._open_root(head, "head", _Place(scope, key, ()))[1])
             self.load(key, scope=scope, last=0)
-        except StoreError as error:
-            return [Problem(scope, key, None, str(error))]
-        except FormatError as error:
-            return [Problem(scope, key, None, str(error))]
-        for turn in self.inner.turns(key, scope=scope):
+            turns = self.inner.turns(key, scope=scope)
+        except (StoreError, FormatError) as error:
+            yield Problem(scope, key, None, str(error))
+            return
+        for turn in turns:
             try:
                 self._open_turn(turn, place)
             except (StoreError, FormatError) as error:
-                problems.append(Problem(scope, key, turn.index, str(error)))
-        return problems
+                yield Problem(scope, key, turn.index, str(error))
 
     # -- sealing and opening --------------------------------------------------------------------------------
 
@@ -319,8 +333,10 @@ class EncryptedStore(WrappedStore):
         content = decode(self._keys.open(document.get("sealed"), [place.own(what)], name), name)
         return content["document"], tuple((key, stop) for key, stop in content["lineage"])
 
-    def _seal_turns(self, turns: Sequence[Mapping[str, Any]], place: _Place, start: int) -> list[Document]:
-        return [
+    def _seal_turns(
+        self, turns: Sequence[Mapping[str, Any]], place: _Place, start: int
+    ) -> tuple[Document, ...]:
+        return tuple(
             {
                 "id": check_key(turn.get("id"), "the id of a turn"),
                 "sealed": self._keys.seal(
@@ -328,7 +344,7 @@ class EncryptedStore(WrappedStore):
                 ),
             }
             for offset, turn in enumerate(turns)
-        ]
+        )
 
     def _open_turn(self, turn: StoredTurn, place: _Place) -> StoredTurn:
         name = f"turn {turn.index} of {place.key!r} (scope {place.scope!r})"
@@ -337,14 +353,16 @@ class EncryptedStore(WrappedStore):
         notes = tuple(self._open_note(note, place) for note in turn.annotations)
         return replace(turn, data=data, annotations=notes)
 
-    def _seal_notes(self, notes: Sequence[Mapping[str, Any]], place: _Place) -> list[Document]:
-        return [
+    def _seal_notes(self, notes: Sequence[Mapping[str, Any]], place: _Place) -> tuple[Document, ...]:
+        return tuple(
             {
                 **{name: note[name] for name in ("kind", "path", "turn") if name in note},
-                "sealed": self._keys.seal(encode(note, "an annotation"), place.own("annotation", *_name(note))),
+                "sealed": self._keys.seal(
+                    encode(note, "an annotation"), place.own("annotation", *_name(note))
+                ),
             }
             for note in notes
-        ]
+        )
 
     def _open_note(self, note: Document, place: _Place) -> Document:
         name = f"an annotation of {place.key!r} (scope {place.scope!r})"

@@ -1,7 +1,7 @@
 """A store in this process' memory: for tests, and for what need not survive.
 
-It is also the model that the other stores are compared with, so it is as plain as can be: each conversation has
-lists of its own, which a fork copies (the texts in them are shared), and moving back cuts them.
+It is also the model that the other stores are compared with, so it is as plain as can be: each conversation
+has lists of its own, which a fork copies (the texts in them are shared), and moving back cuts them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Leases: one request at a time works on a conversation, and a crashed one does not block it for ever.
 
-A lease has a *fencing token*, a number above that of every earlier lease of the same conversation. The holder
-gives it to each commit; a commit whose token is not the current one is refused, so a holder that was paused for
-longer than the lease lasts cannot write after somebody else took over. While it is held, a lease is renewed by a
-thread of its own, which all leases of one store share.
+A lease has a *fencing token*, a number above that of every earlier lease of the same conversation. The
+holder gives it to each commit; a commit whose token is not the current one is refused, so a holder that was
+paused for longer than the lease lasts cannot write after somebody else took over. While it is held, a lease
+is renewed by a thread of its own, which all leases of one store share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..errors import ConfigurationError, LeaseError, StoreError
+from ..errors import ConfigurationError, DspySessionError, LeaseError
 
 __all__ = ["Lease", "LeaseKeeper"]
 
@@ -56,7 +56,7 @@ def busy(scope: str, key: str, wait: float | None) -> LeaseError:
 
 
 def pauses() -> Iterator[float]:
-    """How long to pause between attempts, in seconds: longer each time, with jitter so that waiters spread."""
+    """How long to pause between attempts, in seconds: longer each time, with jitter to spread waiters."""
     pause = _FIRST_PAUSE
     while True:
         yield pause * random.uniform(0.5, 1.0)
@@ -121,7 +121,7 @@ class LeaseKeeper:
             self._changed.notify()
         try:
             self._drop(lease.scope, lease.key, lease.token)
-        except StoreError:
+        except DspySessionError:
             # The block's own result or error matters more, and the lease expires by itself.
             return
 
@@ -149,7 +149,7 @@ class LeaseKeeper:
     def _keep_alive(self, lease: Lease) -> None:
         try:
             held = self._renew(lease.scope, lease.key, lease.token, lease.ttl)
-        except StoreError:
+        except DspySessionError:
             # Unreachable for now: the next attempt may come before the lease expires.
             held = True
         with self._changed:

@@ -1,8 +1,8 @@
 """A store in PostgreSQL, over psycopg 3 and its pool (extra `postgres`).
 
 A commit is one statement, a call of a function in the database, and so one round trip. Everything is in one
-schema of the database, "dspy_session" unless told otherwise, which is made at the first opening. The server has
-to be PostgreSQL 12 or newer with a UTF-8 database.
+schema of the database, "dspy_session" unless told otherwise, which is made at the first opening. The server
+has to be PostgreSQL 12 or newer with a UTF-8 database.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from ..errors import (
 )
 from . import _documents as documents
 from ._documents import Commit
-from ._relational import RelationalStore, Run
+from ._lines import Run
+from ._relational import RelationalStore
 from ._rows import Beginning, RawConversation, RawTurn
 from ._verification import verify_relational
 from .base import VerifyReport
@@ -59,8 +60,8 @@ class PostgresStore(RelationalStore):
     """Keeps conversations in a PostgreSQL database.
 
     Args:
-        url: `postgresql://user:password@host:5432/database`, with any option of libpq. The arguments below can
-            be given as its options too.
+        url: `postgresql://user:password@host:5432/database`, with any option of libpq. The arguments below
+            can be given as its options too.
         schema: the schema to use; letters, digits and underscores.
         pool_size: at most so many connections at once.
         timeout: how many seconds to wait for a connection before `StoreUnavailableError`.
@@ -69,7 +70,7 @@ class PostgresStore(RelationalStore):
     _for_update = " FOR UPDATE"
 
     def __init__(
-        self, url: str, *, schema: str = "dspy_session", pool_size: int = 10, timeout: float = 10.0
+        self, url: str, *, schema: str = "dspy_session", pool_size: int = 10, timeout: float = 30.0
     ) -> None:
         super().__init__()
         parts = urlsplit(url)
@@ -103,13 +104,13 @@ class PostgresStore(RelationalStore):
             min_size=1,
             max_size=self._pool_size,
             timeout=self._timeout,
-            # Nothing is prepared: that would be a round trip of its own, and poolers such as PgBouncer forbid it.
+            # Preparing is a round trip of its own, and poolers such as PgBouncer forbid it.
             kwargs={"autocommit": True, "client_encoding": "utf8", "prepare_threshold": None},
             open=True,
         )
 
     def _prepare(self) -> None:
-        with self._errors(), psycopg.connect(self._conninfo, autocommit=True, client_encoding="utf8") as connection:
+        with self._errors(), psycopg.connect(self._conninfo, autocommit=True) as connection:
             if connection.info.parameter_status("server_encoding") != "UTF8":
                 raise StoreError(f"the database of {self._place} is not encoded in UTF-8")
             if self._version(connection) < len(MIGRATIONS):
@@ -262,7 +263,9 @@ class PostgresStore(RelationalStore):
     def _turns(self, scope: str, key: str, before: int | None, limit: int | None) -> list[RawTurn]:
         return self._read_turns(self._read(scope, key, before, limit, turns_only=True))
 
-    def _read(self, scope: str, key: str, before: int | None, limit: int | None, *, turns_only: bool) -> list[Any]:
+    def _read(
+        self, scope: str, key: str, before: int | None, limit: int | None, *, turns_only: bool
+    ) -> list[Any]:
         def call() -> list[Any]:
             with self._connection() as connection:
                 sql = _LOAD.format(schema=self.schema).encode()
@@ -289,7 +292,13 @@ class PostgresStore(RelationalStore):
 
     def _append(self, commit: Commit) -> str:
         values = (
-            *(self._raw(commit.scope), self._raw(commit.key), commit.expected, commit.receipt(), commit.empty),
+            *(
+                self._raw(commit.scope),
+                self._raw(commit.key),
+                commit.expected,
+                commit.receipt(),
+                commit.empty,
+            ),
             *(commit.keep, commit.fence, commit.title, commit.tags, commit.cost),
             [self._raw(turn.id) for turn in commit.turns],
             [turn.digest for turn in commit.turns],

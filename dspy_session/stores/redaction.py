@@ -12,7 +12,9 @@ from .base import Document, Store
 
 __all__ = ["Redact", "RedactingStore"]
 
-Redact: TypeAlias = Callable[[Literal["turn", "annotation", "head", "metadata", "summary"], Document], Document]
+Redact: TypeAlias = Callable[
+    [Literal["turn", "annotation", "head", "metadata", "summary"], Document], Document
+]
 """Gets what kind of document it is and a copy of it, which it may change; returns what is to be stored."""
 
 

@@ -1,21 +1,21 @@
 """A store in Redis, over redis-py (extra `redis`), with a server or a cluster.
 
 Every operation on a conversation is a script that runs in the server, a commit one EVALSHA and so one round
-trip. Conversations that share turns, a source and its forks, form a *family* whose keys have the same hash tag,
-so a cluster keeps them on one node and the scripts see all they need. The tag of a family is that of the
-conversation it began with, a digest of its scope and key; a fork's own tag leads there, which is looked up once
-and remembered.
+trip. Conversations that share turns, a source and its forks, form a *family* whose keys have the same hash
+tag, so a cluster keeps them on one node and the scripts see all they need. The tag of a family is that of
+the conversation it began with, a digest of its scope and key; a fork's own tag leads there, which is looked
+up once and remembered.
 
-Redis keeps what it is set to keep: `verify` reports the setting, and warns where acknowledged commits could get
-lost. For stored conversations: `appendonly yes`, `appendfsync always` (or `everysec`, to risk a second), and
-`maxmemory-policy noeviction`. The server has to be Redis 5 or newer.
+Redis keeps what it is set to keep: `verify` reports the setting, and warns where acknowledged commits could
+get lost. For stored conversations: `appendonly yes`, `appendfsync always` (or `everysec`, to risk a
+second), and `maxmemory-policy noeviction`. The server has to be Redis 5 or newer.
 """
 
 from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
@@ -24,15 +24,17 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ..errors import (
+    ConfigurationError,
+    ConversationNotFoundError,
     DspySessionError,
     FormatError,
     MissingExtraError,
-    StoreError,
     StoreUnavailableError,
     UnsupportedVersionError,
 )
 from . import _documents as documents
 from ._documents import Commit
+from ._redis_rows import as_text, check_rows, commit_rows, read_window
 from ._rows import Beginning, Fork, Listing, RawConversation, RawSummary, RawTurn, RowStore
 from .base import Problem, VerifyReport
 from .in_memory import exists, has_forks
@@ -68,11 +70,12 @@ class RedisStore(RowStore):
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         self.prefix = options.pop("prefix", prefix)
         if not self.prefix or set(self.prefix) & set("{}"):
-            raise documents.ConfigurationError(f"prefix must be text without braces, not {self.prefix!r}")
+            raise ConfigurationError(f"prefix must be text without braces, not {self.prefix!r}")
         self._url = urlunsplit(parts._replace(query=urlencode(options)))
         self._place = f"Redis at {parts.hostname or parts.path}:{parts.port or 6379}"
         self._timeout = timeout
         self._families: dict[str, str] = {}
+        self._scripts: dict[str, Any] = {}
         self._pipeline_of_one = False
         with self._errors():
             self._client = self._connect()
@@ -90,7 +93,7 @@ class RedisStore(RowStore):
         try:
             client: Any = redis.Redis.from_url(self._url, **once)
         except ValueError as error:
-            raise documents.ConfigurationError(f"the Redis address cannot be read: {error}") from None
+            raise ConfigurationError(f"the Redis address cannot be read: {error}") from None
         if client.info("cluster").get("cluster_enabled"):
             client.close()
             once.pop("retry")
@@ -115,7 +118,9 @@ class RedisStore(RowStore):
         try:
             yield
         except redis.exceptions.AuthenticationError as error:
-            raise StoreUnavailableError(f"{self._place} refused the user name or password: {error}") from error
+            raise StoreUnavailableError(
+                f"{self._place} refused the user name or password: {error}"
+            ) from error
         except redis.exceptions.ResponseError as error:
             raise self._explain(error) from error
         except redis.exceptions.RedisError as error:
@@ -144,17 +149,19 @@ class RedisStore(RowStore):
 
     def _run(self, name: str, family: str, *values: Any) -> list[Any]:
         with self._errors():
-            script = self._client.register_script(_script(name))
+            script = self._scripts.get(name)
+            if script is None:
+                script = self._scripts[name] = self._client.register_script(_script(name))
             return list(script(keys=[f"{self.prefix}:{{{family}}}:"], args=values))
 
     def _ask(self, name: str, scope: str, key: str, *values: Any, again: bool = False) -> list[Any]:
-        """Run a script where the conversation is. Raises `ConversationNotFoundError` if it answers 'missing'."""
+        """Run a script where the conversation is; `ConversationNotFoundError` if it answers 'missing'."""
         tag = self._tag(scope, key)
         family = self._families.get(tag, tag)
         for _ in range(4):
             answer = self._attempt(name, family, tag, scope, key, *values, again=again)
             if answer[0] == b"moved":
-                family = _text(answer[1]).split()[0]
+                family = as_text(answer[1]).split()[0]
                 if len(self._families) > 100_000:
                     self._families.clear()
                 self._families[tag] = family
@@ -181,7 +188,7 @@ class RedisStore(RowStore):
     def _pointer(self, tag: str) -> str | None:
         with self._errors():
             value = self._client.get(f"{self.prefix}:{{{tag}}}:at")
-        return None if value is None else _text(value)
+        return None if value is None else as_text(value)
 
     def _index(self, scope: str) -> str:
         return f"{self.prefix}:{{list-{self._tag(scope, '')}}}"
@@ -213,7 +220,7 @@ class RedisStore(RowStore):
         values = (
             *(commit.scope, commit.key, secrets.token_hex(6), receipt),
             *(documents.digest_of(new.head).hex(), new.head, new.metadata),
-            *(commit.title, commit.tags, repr(commit.cost), *_rows(commit)),
+            *(commit.title, commit.tags, repr(commit.cost), *commit_rows(commit)),
         )
         tag = self._tag(commit.scope, commit.key)
         self._enter(commit.scope, commit.key)
@@ -221,8 +228,10 @@ class RedisStore(RowStore):
             answer = self._attempt("create", tag, tag, *values, again=bool(commit.turns))
             if answer[0] == b"ok":
                 self._families.pop(tag, None)
-                return _text(answer[1])
-            if answer[0] == b"exists" or not self._clear_pointer(commit.scope, commit.key, _text(answer[1])):
+                return as_text(answer[1])
+            if answer[0] == b"exists" or not self._clear_pointer(
+                commit.scope, commit.key, as_text(answer[1])
+            ):
                 raise exists(commit.scope, commit.key)
 
     def _clear_pointer(self, scope: str, key: str, pointer: str) -> bool:
@@ -238,14 +247,17 @@ class RedisStore(RowStore):
             commit.scope,
             commit.key,
             *(commit.expected, commit.receipt().hex(), int(commit.empty)),
-            *("" if value is None else value for value in (commit.keep, commit.fence, commit.title, commit.tags)),
-            *(repr(commit.cost), *_rows(commit)),
+            *(
+                "" if value is None else value
+                for value in (commit.keep, commit.fence, commit.title, commit.tags)
+            ),
+            *(repr(commit.cost), *commit_rows(commit)),
             again=True,
         )
-        outcome, detail = _text(answer[0]), _text(answer[1])
+        outcome, detail = as_text(answer[0]), as_text(answer[1])
         if outcome == "ok":
             return detail
-        turn = _text(answer[2]) if len(answer) > 2 else None
+        turn = as_text(answer[2]) if len(answer) > 2 else None
         raise documents.refusal(commit, outcome, detail, turn)
 
     def _fork(self, fork: Fork) -> str:
@@ -268,7 +280,7 @@ class RedisStore(RowStore):
             if new != family and self._point(new, "confirm", family, f"{family} {nonce}") != b"ok":
                 self._run("erase", family, new, fork.scope, fork.new_key, "keep", "")
                 raise exists(fork.scope, fork.new_key)
-            return _text(answer[1])
+            return as_text(answer[1])
         if new != family:
             self._point(new, "clear", "", f"{family} {nonce}")
         if answer[0] == b"exists":
@@ -283,7 +295,9 @@ class RedisStore(RowStore):
             answer = self._run("point", new, new, "claim", value)
             if answer[0] == b"ok":
                 return
-            if answer[0] == b"exists" or not self._clear_pointer(fork.scope, fork.new_key, _text(answer[1])):
+            if answer[0] == b"exists" or not self._clear_pointer(
+                fork.scope, fork.new_key, as_text(answer[1])
+            ):
                 raise exists(fork.scope, fork.new_key)
 
     def _point(self, tag: str, action: str, value: str, before: str) -> bytes:
@@ -297,8 +311,8 @@ class RedisStore(RowStore):
         if answer[0] == b"newer":
             return ()
         if answer[0] == b"forks":
-            raise has_forks(key, [_text(name) for name in answer[1:]])
-        gone = {_text(tag): _text(name) for tag, name in zip(answer[1::2], answer[2::2], strict=True)}
+            raise has_forks(key, [as_text(name) for name in answer[1:]])
+        gone = {as_text(tag): as_text(name) for tag, name in zip(answer[1::2], answer[2::2], strict=True)}
         for tag in gone:
             self._families.pop(tag, None)
             pointer = self._pointer(tag)
@@ -312,7 +326,7 @@ class RedisStore(RowStore):
         for key in list(self._keys(scope, None)):
             try:
                 gone += self._erase_if(scope, key, "keep", before)
-            except documents.ConversationNotFoundError:
+            except ConversationNotFoundError:
                 self._strike(scope, [key])
         return tuple(sorted(gone))
 
@@ -323,7 +337,7 @@ class RedisStore(RowStore):
         for name in list(self._keys(scope, None)):
             try:
                 dropped += int(self._ask("prune", scope, name, keep)[1])
-            except documents.ConversationNotFoundError:
+            except ConversationNotFoundError:
                 continue
         return dropped
 
@@ -333,21 +347,21 @@ class RedisStore(RowStore):
         answer = self._ask("load", scope, key, "last", "" if last is None else last, again=True)
         _, window, revision, head, metadata, total, first, notes, title, tags, cost = answer
         return RawConversation(
-            revision=_text(revision),
-            head=_text(head or b"null"),
-            metadata=_text(metadata),
-            title=_text(title),
-            tags=_text(tags),
+            revision=as_text(revision),
+            head=as_text(head or b"null"),
+            metadata=as_text(metadata),
+            title=as_text(title),
+            tags=as_text(tags),
             cost=float(cost),
             total=int(total),
             first=int(first),
-            turns=list(_window(window)),
-            notes=[_text(note) for note in notes],
+            turns=list(read_window(window)),
+            notes=[as_text(note) for note in notes],
         )
 
     def _turns(self, scope: str, key: str, before: int | None, limit: int | None) -> Sequence[RawTurn]:
         numbers = ("" if before is None else before, "" if limit is None else limit)
-        return list(_window(self._ask("load", scope, key, "before", *numbers, again=True)[1]))
+        return list(read_window(self._ask("load", scope, key, "before", *numbers, again=True)[1]))
 
     def _keys(self, scope: str, after: str | None) -> Iterator[str]:
         """The listed keys of a scope, in order, whether or not their conversations exist."""
@@ -355,13 +369,13 @@ class RedisStore(RowStore):
         while True:
             with self._errors():
                 page = self._client.zrangebylex(self._index(scope), low, b"+", start=0, num=_PAGE)
-            yield from (_text(key) for key in page)
+            yield from (as_text(key) for key in page)
             if len(page) < _PAGE:
                 return
             low = b"(" + page[-1]
 
     def _list(self, listing: Listing) -> Sequence[RawSummary]:
-        found = (
+        found: Iterator[RawSummary] = (
             row
             for row in self._summaries(listing.scope, listing.after)
             if listing.since is None or row.updated >= listing.since
@@ -382,17 +396,26 @@ class RedisStore(RowStore):
                 for tag in lost:
                     pipeline.get(f"{self.prefix}:{{{tag}}}:at")
                 pointers = dict(zip(lost, pipeline.execute() if lost else [], strict=True))
-            moved = {tag: _text(value).split()[0] if value else tag for tag, value in pointers.items()}
+            moved = {tag: as_text(value).split()[0] if value else tag for tag, value in pointers.items()}
             self._families.update({tag: family for tag, family in moved.items() if family != tag})
             rows.update(self._read_summaries(moved))
             families = {**places, **moved}
             sources = self._read_sources(rows, families)
             for tag, key in tags.items():
                 row = rows[tag]
-                if row[-1] is not None and _text(row[-1]) == key:
-                    title, total, created, updated, cost, tag_list, metadata = (_text(x) for x in row[:7])
+                if row[-1] is not None and as_text(row[-1]) == key:
+                    title, total, created, updated, cost, tag_list, metadata = (as_text(x) for x in row[:7])
                     yield RawSummary(
-                        *(key, title, int(total), int(created), int(updated), float(cost), tag_list, metadata),
+                        *(
+                            key,
+                            title,
+                            int(total),
+                            int(created),
+                            int(updated),
+                            float(cost),
+                            tag_list,
+                            metadata,
+                        ),
                         sources.get(tag),
                     )
 
@@ -406,7 +429,7 @@ class RedisStore(RowStore):
             return dict(zip(places, pipeline.execute(), strict=True))
 
     def _read_sources(self, rows: dict[str, list[Any]], families: dict[str, str]) -> dict[str, str]:
-        forks = {tag: _text(row[7]) for tag, row in rows.items() if row[7] is not None}
+        forks = {tag: as_text(row[7]) for tag, row in rows.items() if row[7] is not None}
         if not forks:
             return {}
         with self._errors():
@@ -414,11 +437,11 @@ class RedisStore(RowStore):
             for tag, source in forks.items():
                 pipeline.hget(f"{self.prefix}:{{{families[tag]}}}:c:{source}", "key")
             keys = zip(forks, pipeline.execute(), strict=True)
-        return {tag: _text(key) for tag, key in keys if key is not None}
+        return {tag: as_text(key) for tag, key in keys if key is not None}
 
     def scopes(self) -> tuple[str, ...]:
         with self._errors():
-            known = [_text(raw) for raw in self._client.zrange(f"{self.prefix}:scopes", 0, -1)]
+            known = [as_text(raw) for raw in self._client.zrange(f"{self.prefix}:scopes", 0, -1)]
         return tuple(scope for scope in known if next(self._summaries(scope, None), None) is not None)
 
     # -- verify and leases ----------------------------------------------------------------------------------
@@ -429,7 +452,7 @@ class RedisStore(RowStore):
             for name in [key] if key is not None else list(self._keys(one_scope, None)):
                 try:
                     answer = self._ask("verify", one_scope, name)
-                except documents.ConversationNotFoundError:
+                except ConversationNotFoundError:
                     if key is not None:
                         raise
                     continue
@@ -438,13 +461,19 @@ class RedisStore(RowStore):
                     continue
                 conversations += 1
                 turns += int(answer[4]) - int(answer[3])
-                problems += [Problem(one_scope, name, index, what) for index, what in _check(answer)]
+                problems += [Problem(one_scope, name, index, what) for index, what in check_rows(answer)]
         settings, warnings = self._settings()
         return VerifyReport(conversations, turns, tuple(problems), settings, warnings)
 
     def _settings(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        known = {"appendonly": "unknown", "appendfsync": "unknown", "save": "unknown", "maxmemory-policy": "unknown"}
-        node = self._client.get_primaries()[0] if isinstance(self._client, RedisCluster) else None
+        known = {
+            "appendonly": "unknown",
+            "appendfsync": "unknown",
+            "save": "unknown",
+            "maxmemory-policy": "unknown",
+        }
+        client = self._client
+        node = client.get_primaries()[0] if hasattr(client, "get_primaries") else None
         more = {} if node is None else {"target_nodes": node}
         for name in known:
             try:
@@ -454,11 +483,17 @@ class RedisStore(RowStore):
                 continue
         warnings = []
         if known["appendonly"] == "no":
-            warnings.append("appendonly is no: a crash of the server takes every commit since its last snapshot")
+            warnings.append(
+                "appendonly is no: a crash of the server takes every commit since its last snapshot"
+            )
         elif known["appendfsync"] != "always":
-            warnings.append(f"appendfsync is {known['appendfsync']}: a power cut may take the last acknowledged commits")
+            warnings.append(
+                f"appendfsync is {known['appendfsync']}: a power cut may take the last acknowledged commits"
+            )
         if known["maxmemory-policy"] not in ("noeviction", "unknown"):
-            warnings.append(f"maxmemory-policy is {known['maxmemory-policy']}: a full server deletes conversations")
+            warnings.append(
+                f"maxmemory-policy is {known['maxmemory-policy']}: a full server deletes conversations"
+            )
         kind = "server" if node is None else "cluster"
         return {"backend": "redis", "prefix": self.prefix, "kind": kind, **known}, tuple(warnings)
 
@@ -480,64 +515,3 @@ class RedisStore(RowStore):
 def _script(name: str) -> str:
     folder = files(__package__).joinpath("_redis")
     return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("shared", name))
-
-
-def _text(raw: Any) -> str:
-    return bytes(raw).decode("utf-8")
-
-
-def _rows(commit: Commit) -> Iterator[str | int]:
-    yield len(commit.turns)
-    for turn in commit.turns:
-        yield from (turn.id, turn.digest.hex(), turn.text)
-    yield len(commit.notes)
-    for note in commit.notes:
-        yield from (note.name, "-" if note.turn is None else f"+{note.turn}", note.text)
-
-
-def _split(element: bytes) -> tuple[str, str]:
-    """Id and text of a turn, as the list of its segment holds it."""
-    length, _, rest = element.partition(b" ")
-    return rest[: int(length)].decode("utf-8"), rest[int(length) :].decode("utf-8")
-
-
-def _window(flat: Sequence[Any]) -> Iterator[RawTurn]:
-    place = 0
-    while place < len(flat):
-        index, element, count = flat[place : place + 3]
-        latest: dict[bytes, str] = {}
-        for at in range(place + 3, place + 3 + 2 * count, 2):
-            latest.pop(flat[at], None)
-            latest[flat[at]] = _text(flat[at + 1])
-        turn, text = _split(element)
-        yield RawTurn(int(index), turn, text, list(latest.values()))
-        place += 3 + 2 * count
-
-
-def _check(answer: Sequence[Any]) -> Iterator[tuple[int | None, str]]:
-    """What is wrong in the answer of the verify script: index or None, and a sentence."""
-    _, head_digest, head, first, total, rows = answer
-    if head is None:
-        yield None, "its head is missing"
-    elif _text(head_digest) != documents.digest_of(_text(head)).hex():
-        yield None, "the head's digest does not match its text"
-    expected = int(first)
-    for index, segment, element, entry in rows:
-        yield from ((missing, "the turn is missing") for missing in range(expected, index))
-        expected = index + 1
-        try:
-            yield from ((index, what) for what in _check_turn(element, entry, f"{segment} {index} "))
-        except ValueError as error:
-            yield index, f"the turn is damaged: {error}"
-    yield from ((missing, "the turn is missing") for missing in range(expected, int(total)))
-
-
-def _check_turn(element: bytes, entry: bytes, place: str) -> Iterator[str]:
-    turn, text = _split(element)
-    known = [part for part in _text(entry).split(";") if part.startswith(place)]
-    if not known:
-        yield f"the turn is not filed under its id {turn!r}"
-    elif known[0].split()[3] != documents.digest_of(text).hex():
-        yield "the turn's digest does not match its text"
-    if documents.decode(text, "the turn").get("id") != turn:
-        yield f"the turn is filed under the id {turn!r}, which is not its own"

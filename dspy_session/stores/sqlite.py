@@ -1,8 +1,8 @@
 """A store in one SQLite file: the embedded default, on the standard library alone.
 
-The file is in WAL mode: readers never wait, writers of all threads and processes queue. By default a commit has
-reached the disk when it is acknowledged (`synchronous="full"`); with `"normal"` it survives a crash of the
-process at any instant, but a power cut may take the last ones. The file must be on a local disk.
+The file is in WAL mode: readers never wait, writers of all threads and processes queue. By default a commit
+has reached the disk when it is acknowledged (`synchronous="full"`); with `"normal"` it survives a crash of
+the process at any instant, but a power cut may take the last ones. The file must be on a local disk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,8 @@ from ..errors import (
     StoreUnavailableError,
     UnsupportedVersionError,
 )
-from ._relational import RelationalStore, Run
+from ._lines import Run
+from ._relational import RelationalStore
 from ._verification import verify_relational
 from .base import Problem, VerifyReport
 
@@ -73,7 +74,11 @@ class SQLiteStore(RelationalStore):
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA secure_delete = ON")
@@ -103,7 +108,8 @@ class SQLiteStore(RelationalStore):
             raise FormatError(f"{self.path} is an SQLite database of something else, not a store")
         if version > len(MIGRATIONS):
             raise UnsupportedVersionError(
-                f"{self.path} has schema version {version}; this release reads up to {len(MIGRATIONS)}: upgrade"
+                f"{self.path} has schema version {version};"
+                f" this release reads up to {len(MIGRATIONS)}: upgrade"
             )
         return int(version)
 
@@ -159,8 +165,7 @@ class SQLiteStore(RelationalStore):
             self._forget_connections()
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        self._own_process()
+    def _transaction(self, begin: str, lock: AbstractContextManager[Any]) -> Iterator[Run]:
         # list.pop and list.append are atomic, so threads need no lock to share the idle connections.
         try:
             connection = self._idle.pop()
@@ -168,7 +173,10 @@ class SQLiteStore(RelationalStore):
             with self._errors():
                 connection = self._connect()
         try:
-            yield connection
+            with lock:
+                connection.execute(begin)
+                yield _runner(connection)
+                connection.execute("COMMIT")
         except BaseException as error:
             # Closing rolls back too, should the connection not even be fit for that.
             if _rolled_back(connection):
@@ -181,20 +189,14 @@ class SQLiteStore(RelationalStore):
         else:
             self._idle.append(connection)
 
-    @contextmanager
-    def _reading(self) -> Iterator[Run]:
-        with self._connection() as connection:
-            connection.execute("BEGIN")
-            yield _runner(connection)
-            connection.execute("COMMIT")
-
-    @contextmanager
-    def _writing(self) -> Iterator[Run]:
+    def _reading(self) -> AbstractContextManager[Run]:
         self._own_process()
-        with self._one_writer, self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield _runner(connection)
-            connection.execute("COMMIT")
+        return self._transaction("BEGIN", nullcontext())
+
+    def _writing(self) -> AbstractContextManager[Run]:
+        self._own_process()
+        # Threads queue at this lock, in turn, rather than at the file, where the luckiest wins.
+        return self._transaction("BEGIN IMMEDIATE", self._one_writer)
 
     def close(self) -> None:
         super().close()
@@ -206,7 +208,7 @@ class SQLiteStore(RelationalStore):
 
     def _erase(self, scope: str, key: str, forks: str | None) -> tuple[str, ...]:
         gone = super()._erase(scope, key, forks)
-        with self._connection() as connection:
+        with self._errors(), closing(self._connect()) as connection:
             # The write-ahead log still has the pages as they were: write them over.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone

@@ -66,7 +66,7 @@ class ScriptedLM(dspy.BaseLM):  # type: ignore[misc]
 
     Attributes:
         requests: the messages of each request, in the order in which they came.
-        options: the keyword arguments of each request.
+        options: the keyword arguments of each request, the model's own included.
     """
 
     def __init__(self, script: Script | None = None, *, delay: float = 0.0, model: str = "scripted") -> None:
@@ -82,7 +82,7 @@ class ScriptedLM(dspy.BaseLM):  # type: ignore[misc]
         style, names = asked_for(chat)
         with self._guard:
             self.requests.append(chat)
-            self.options.append(dict(options))
+            self.options.append({**self.kwargs, **options})
             number = len(self.requests)
             given: Any = None if callable(self._script) or self._script is None else next(self._script)
         if callable(self._script):

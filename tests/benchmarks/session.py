@@ -121,13 +121,17 @@ def filled(module: dspy.Module, turns: int, **options: Any) -> Session:
 
 
 def renewing(session: Session) -> Callable[[], None]:
-    """Bring a session back to its length, with a newest turn that no call has seen."""
+    """Bring a session back to its length, with a newest turn that no call has seen.
+
+    It may be a tenth longer: taking turns back and adding others branches the log, which copies it.
+    """
     turns = len(session)
     numbers = itertools.count(turns)
 
     def renew() -> None:
         number = next(numbers)
-        session.undo(len(session) - turns + 1)
+        if len(session) > turns + turns // 10:
+            session.undo(len(session) - turns + 1)
         session.add_turn({"question": QUESTION.format(number)}, {"answer": ANSWER.format(number)})
 
     return renew
@@ -252,7 +256,7 @@ def render_cache() -> None:
         for number in range(6):
             session = sessionify(dspy.Predict("question -> answer"))
             for turn in range(80):
-                session.add_turn({"question": f"{number}{turn}" * 20_000}, {"answer": "yes"})
+                session.add_turn({"question": f"{number}{turn:02}" * 50_000}, {"answer": "yes"})
             session.preview(question="one")
             del session
         gc.collect()

@@ -21,6 +21,7 @@ import time
 import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +58,20 @@ def seed(store: Store, key: str, size: int) -> str:
 
 def compare(store: Store, insert: Callable[[int, int, str], Any]) -> dict[int, tuple[float, float]]:
     """Median seconds of an append and of a plain insert, by the conversation's length."""
-    result = {}
-    for size in SIZES:
-        appends, inserts = [], []
-        for number in range(CONVERSATIONS):
-            key, conversation = f"{size}-{number}", size * 100 + number
-            revision = seed(store, key, size)
-            for index in range(APPENDS):
-                document = turn()
-                seconds, revision = timed(
-                    lambda k=key, d=document, r=revision: store.append(k, [d], expected=r)
-                )
-                appends.append(seconds)
-                document = turn()
-                seconds, _ = timed(lambda c=conversation, i=index, d=document: insert(c, i, text_of(d)))
-                inserts.append(seconds)
-        result[size] = statistics.median(appends), statistics.median(inserts)
-    return result
+    places = [(size, number) for number in range(CONVERSATIONS) for size in SIZES]
+    revisions = {place: seed(store, str(place), place[0]) for place in places}
+    appends: dict[int, list[float]] = {size: [] for size in SIZES}
+    inserts: dict[int, list[float]] = {size: [] for size in SIZES}
+    # All lengths take turns, so that a slow moment of the machine falls on all of them.
+    for index, place in ((index, place) for index in range(APPENDS) for place in places):
+        size, number = place
+        document, other, revision = turn(), turn(), revisions[place]
+        seconds, revisions[place] = timed(partial(store.append, str(place), [document], expected=revision))
+        appends[size].append(seconds)
+        conversation = size * 100 + number
+        seconds, _ = timed(lambda c=conversation, i=index, d=other: insert(c, i, text_of(d)))
+        inserts[size].append(seconds)
+    return {size: (statistics.median(appends[size]), statistics.median(inserts[size])) for size in SIZES}
 
 
 def report(name: str, result: dict[int, tuple[float, float]]) -> None:
@@ -100,12 +98,12 @@ def plain_sqlite(path: Path, synchronous: str) -> Iterator[Callable[[int, int, s
 
 
 def sqlite(synchronous: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        with (
-            open_store(f"sqlite:///{folder}/chat.db?synchronous={synchronous}") as store,
-            plain_sqlite(Path(folder) / "plain.db", synchronous) as insert,
-        ):
-            report(f"SQLite, synchronous={synchronous}", compare(store, insert))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_store(f"sqlite:///{folder}/chat.db?synchronous={synchronous}") as store,
+        plain_sqlite(Path(folder) / "plain.db", synchronous) as insert,
+    ):
+        report(f"SQLite, synchronous={synchronous}", compare(store, insert))
 
 
 def disk_and_fork() -> None:
@@ -118,7 +116,9 @@ def disk_and_fork() -> None:
                 payload += len(text_of(document).encode())
                 revision = store.append("k", [document], expected=revision)
         size = path.stat().st_size
-        print(f"\nSQLite, 5000 turns: {size:,} bytes on disk for {payload:,} of payload: {size / payload:.2f}")
+        print(
+            f"\nSQLite, 5000 turns: {size:,} bytes on disk for {payload:,} of payload: {size / payload:.2f}"
+        )
         with open_store(f"sqlite:///{path}") as store:
             before = rows_of(path)
             times = [timed(lambda n=n: store.fork("k", f"fork {n}"))[0] for n in range(100)]

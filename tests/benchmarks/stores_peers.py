@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import statistics
 import tempfile
 import time
@@ -55,8 +56,7 @@ def langgraph(path: Path) -> Callable[[int], None]:
     graph = StateGraph(State)
     graph.add_node("answer", lambda state: {"messages": [("assistant", "a" * 512)]})
     graph.add_edge(START, "answer")
-    saver = SqliteSaver.from_conn_string(str(path)).__enter__()
-    app = graph.compile(checkpointer=saver)
+    app = graph.compile(checkpointer=SqliteSaver(sqlite3.connect(path, check_same_thread=False)))
 
     def add(number: int) -> None:
         app.invoke({"messages": [("user", "q" * 512)]}, {"configurable": {"thread_id": "k"}})
@@ -85,7 +85,9 @@ def main() -> None:
                 times[place].append(time.perf_counter() - begun)
         print(f"\nOne turn of 1 KB, in ms, SQLite with synchronous=normal for ours; disk after {TURNS} turns")
         for name, taken, path in zip(stores, times, paths, strict=True):
-            marks = "  ".join(f"@{n}: {statistics.median(taken[max(0, n - 20) : n]) * 1e3:8.3f}" for n in MARKS)
+            marks = "  ".join(
+                f"@{n}: {statistics.median(taken[max(0, n - 20) : n]) * 1e3:8.3f}" for n in MARKS
+            )
             ratio = statistics.median(taken[-20:]) / statistics.median(times[0][-20:])
             print(f"  {name:42s} {marks}   {ratio:8.1f}x   {size_of(path) / 1e6:8.2f} MB")
 

@@ -38,6 +38,11 @@ def test_every_python_block_is_one_that_runs(page: Path) -> None:
     assert len(re.findall(r"^\s*```(?:py|python)", text, re.M)) == len(pages.BLOCK.findall(text))
 
 
+def test_pages_that_run_elsewhere_do() -> None:
+    for page, test in pages.RUN_ELSEWHERE.items():
+        assert Path(page).name in (pages.ROOT / test).read_text(encoding="utf-8")
+
+
 def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

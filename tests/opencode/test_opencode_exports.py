@@ -265,3 +265,11 @@ def test_an_export_of_an_empty_history(tmp_path: Path) -> None:
     layouts.database(tmp_path / "opencode.db")
     report = opencode.export(opencode.open_source(tmp_path / "opencode.db"), tmp_path / "out.jsonl", "chat")
     assert str(report) == "0 sessions in 1 files; nothing was redacted"
+
+
+@pytest.mark.parametrize(
+    "piece", ["a-", "token=", "eyJaaaaaaaa-", "http://a", "/home/", "bearer ", "sk-", "x"]
+)
+def test_long_texts_do_not_stop_the_redaction(piece: str) -> None:
+    """A pattern that goes back over the text for each of its characters would take hours here."""
+    assert Redactor()(piece * (400_000 // len(piece)))

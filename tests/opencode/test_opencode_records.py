@@ -9,7 +9,8 @@ import pytest
 
 from dspy_session import opencode
 from dspy_session.opencode import History, Message, Prices, Tokens, parsing
-from dspy_session.opencode.records import SessionRecord, loaded_session, unquoted
+from dspy_session.opencode.records import SessionRecord, loaded_session
+from dspy_session.opencode.steps import unquoted
 from dspy_session.opencode.tokens import read_usage
 
 FIXED = "ses_e04b9acfbffeLmotmnHFTzqKK2"
@@ -365,3 +366,31 @@ def test_sessions_are_chosen_by_project_and_time(new: History) -> None:
     assert [r.id for r in new.sessions(until=middle.created / 1000)] == [r.id for r in everything[:10]]
     assert list(new.sessions(since="2030-01-01")) == []
     assert len(list(new.sessions(since="2026-10-01"))) == len(everything)
+
+
+@pytest.mark.parametrize(
+    ("version", "thinking", "stopped"),
+    [
+        ("1.18.33", {"content": "Hm.First."}, []),
+        ("1.14.34", {"content": "Hm.First."}, []),
+        ("1.3.2", {"content": "First.", "reasoning_content": "Hm."}, [{"role": "assistant", "content": ""}]),
+        ("1.0.0", {"content": "First."}, [{"role": "assistant", "content": ""}]),
+    ],
+)
+def test_each_release_asks_in_its_own_manner(
+    version: str, thinking: dict[str, str], stopped: list[dict[str, str]]
+) -> None:
+    """What another model thought, and a reply that was stopped before its first word."""
+    aborted = {"name": "MessageAbortedError", "data": {"message": "Aborted"}}
+    record = session(
+        user("a"),
+        reply({"type": "reasoning", "text": "Hm."}, said("First."), modelID="one"),
+        user("b"),
+        reply(said(""), error=aborted, finish=None),
+        user("c"),
+        reply(said("Last."), modelID="two"),
+        version=version,
+    )
+    sent = record.prompt(record.steps[-1])
+    asked = [{"role": "user", "content": text} for text in "abc"]
+    assert sent == [asked[0], {"role": "assistant", **thinking}, asked[1], *stopped, asked[2]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
@@ -10,7 +12,8 @@ import dspy
 from dspy_session import Session
 from dspy_session.testing.lm import ScriptedLM, text_of
 
-COLOURS = ["red", "green", "blue", "black", "white", "pink"]
+# One question gives the answer away: some optimizers need runs that differ.
+COLOURS = ["red", "kiwi", "green", "blue", "black", "white"]
 
 
 def learnt(chat: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
@@ -93,10 +96,6 @@ def feedback(
     return dspy.Prediction(score=metric(example, prediction), feedback="Say kiwi.")
 
 
-def proposals(prompt: Any = None, **_: Any) -> str:
-    return "```\nSay kiwi.\n```"
-
-
 def examples() -> list[dspy.Example]:
     return [dspy.Example(question=f"{c}?", answer="kiwi").with_inputs("question") for c in COLOURS]
 
@@ -107,11 +106,14 @@ def knn_vector(texts: list[str]) -> Any:
     return np.array([[len(text), text.count("e")] for text in texts], dtype=float)
 
 
+FENCED = "```\nSay kiwi.\n```"
+
+
 class Reflection(ScriptedLM):
-    """GEPA's reflection model: proposes an instruction in the fenced form that GEPA wants."""
+    """GEPA's reflection model: proposes an instruction, fenced for the versions of GEPA that want it so."""
 
     def __init__(self) -> None:
-        super().__init__(lambda chat, names: "```\nSay kiwi.\n```")
+        super().__init__(lambda chat, names: dict.fromkeys(names, "Say kiwi.") if names else FENCED)
 
 
 Compile = Callable[[Any, list[dspy.Example]], Any]
@@ -121,12 +123,16 @@ def by(optimizer: Callable[[], Any], **kwargs: Any) -> Compile:
     return lambda program, trainset: optimizer().compile(program, trainset=trainset, **kwargs)
 
 
+# fmt: off
 OPTIMIZERS: dict[str, Compile] = {
     "labeled": by(lambda: dspy.LabeledFewShot(k=3)),
-    "bootstrap": by(lambda: dspy.BootstrapFewShot(metric=metric, max_bootstrapped_demos=2, max_labeled_demos=2)),
+    "bootstrap": by(
+        lambda: dspy.BootstrapFewShot(metric=metric, max_bootstrapped_demos=2, max_labeled_demos=2)
+    ),
     "random": by(
         lambda: dspy.BootstrapFewShotWithRandomSearch(
-            metric=metric, max_bootstrapped_demos=1, max_labeled_demos=2, num_candidate_programs=2, num_threads=1
+            metric=metric, max_bootstrapped_demos=1, max_labeled_demos=2, num_candidate_programs=2,
+            num_threads=1,
         )
     ),
     "mipro": by(
@@ -139,9 +145,11 @@ OPTIMIZERS: dict[str, Compile] = {
         lambda: dspy.COPRO(metric=metric, breadth=2, depth=1),
         eval_kwargs={"num_threads": 1, "display_progress": False},
     ),
-    "simba": by(lambda: dspy.SIMBA(metric=metric, bsize=4, num_candidates=2, max_steps=1, num_threads=2), seed=1),
+    "simba": by(lambda: dspy.SIMBA(metric=metric, bsize=6, num_candidates=2, max_steps=1,
+                               num_threads=2), seed=1),
     "gepa": by(
-        lambda: dspy.GEPA(metric=feedback, max_metric_calls=24, reflection_lm=Reflection(), num_threads=1, seed=1)
+        lambda: dspy.GEPA(metric=feedback, max_metric_calls=24, reflection_lm=Reflection(),
+                          num_threads=1, seed=1)
     ),
     "infer": by(
         lambda: dspy.InferRules(metric=metric, num_candidates=1, num_rules=1, num_threads=1,
@@ -151,7 +159,8 @@ OPTIMIZERS: dict[str, Compile] = {
     "knn": lambda program, trainset: dspy.KNNFewShot(
         k=2, trainset=trainset, vectorizer=dspy.Embedder(knn_vector), metric=metric, max_bootstrapped_demos=1
     ).compile(program),
-}  # fmt: skip
+}
+# fmt: on
 
 
 def session_examples(session: Session) -> list[dspy.Example]:
@@ -169,3 +178,38 @@ def wire(lm: ScriptedLM, call: Callable[[], Any]) -> list[Any]:
     before = len(lm.requests)
     call()
     return lm.requests[before:]
+
+
+class Desk(dspy.Module):
+    """A larger program, of which one part may be a session."""
+
+    def __init__(self, part: Any) -> None:
+        super().__init__()
+        self.part = part
+        self.polish = dspy.Predict("draft -> answer")
+
+    def forward(self, question: str) -> Any:
+        return self.polish(draft=self.part(question=question).answer)
+
+
+class Tunable(ScriptedLM):
+    """A model that takes training data and comes back under another name, knowing the answer."""
+
+    def __init__(self, taken: list[Any] | None = None, *, tuned: bool = False) -> None:
+        super().__init__(tuned_script if tuned else learnt, model="tuned" if tuned else "scripted")
+        self.taken: list[Any] = [] if taken is None else taken
+
+    def launch(self, *_: Any) -> None:
+        pass
+
+    kill = launch
+
+    def finetune(self, train_data: Any, **_: Any) -> Any:
+        self.taken.extend(train_data)
+        thread = threading.Thread(target=lambda: None)
+        thread.start()
+        return SimpleNamespace(result=lambda: Tunable(self.taken, tuned=True), thread=thread)
+
+
+def tuned_script(chat: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+    return {**learnt(chat, names), "answer": "kiwi"}

@@ -39,7 +39,10 @@ def test_an_exception_leaves_everything_as_it_was(lm, lock, policy, use_async):
         return asyncio.run(chat.acall(**inputs)) if use_async else chat(**inputs)
 
     chat = sessionify(
-        Failing(), lock=lock, history_policy=policy, initial_history=dspy.History(messages=[{"question": "s"}])
+        Failing(),
+        lock=lock,
+        history_policy=policy,
+        initial_history=dspy.History(messages=[{"question": "s"}]),
     )
     ask(question="one")
     before = chat.save_state()
@@ -262,3 +265,34 @@ def test_results_of_every_shape(lm):
         assert chat(question="one") == result
         assert chat.turns[0].outputs == outputs
         chat(question="two")
+
+
+def test_a_history_whose_values_cannot_be_copied(lm):
+    given = dspy.History.model_construct(messages=[{"question": threading.Lock(), "answer": "eight"}])
+    chat = sessionify(dspy.Predict("question -> answer"), history_policy="use_if_provided")
+    with pytest.warns(UserWarning, match="'question'"):
+        assert chat(question="one", history=given).answer == "answer 1"
+    assert isinstance(chat.turns[0].history_snapshot.messages[0]["question"], StandIn)
+    with pytest.warns(UserWarning, match="'question'"):
+        sessionify(dspy.Predict("question -> answer"), initial_history=given)(question="one")
+
+
+def test_a_value_that_can_be_copied_only_once(lm):
+    class Once:
+        copies = 0
+
+        def __deepcopy__(self, memo):
+            Once.copies += 1
+            if Once.copies > 1:
+                raise RuntimeError("no more copies")
+            return Once()
+
+    class Returns(dspy.Module):
+        def forward(self, question):
+            return dspy.Prediction(answer="fine", handle=Once())
+
+    chat = sessionify(Returns())
+    chat(question="one")
+    assert chat.turns[0].outputs["answer"] == "fine"
+    assert isinstance(chat.turns[0].outputs["handle"], StandIn)
+    assert chat.session_history.messages[0]["answer"] == "fine"

@@ -35,7 +35,9 @@ def messages(turn):
     return turn.history_snapshot.messages
 
 
-@pytest.mark.parametrize("options", [{}, {"max_turns": 2}, {"max_stored_turns": 2}, {"exclude_fields": {"answer"}}])
+@pytest.mark.parametrize(
+    "options", [{}, {"max_turns": 2}, {"max_stored_turns": 2}, {"exclude_fields": {"answer"}}]
+)
 @pytest.mark.parametrize("spoil", [False, True])
 def test_snapshot_is_what_the_program_was_given(lm, options, spoil):
     chat = sessionify(Watching(spoil), **options)
@@ -242,3 +244,35 @@ def test_trimming_does_not_renumber_and_forks_share_turns(lm):
     assert chat.turns[0].score is None
     chat.turns[0].score = 0.75
     assert fork.turns[0].score == 0.25
+
+
+def test_snapshots_of_exchanges_that_are_no_turns_any_more_survive_a_file(lm, tmp_path):
+    chat = sessionify(dspy.Predict("question -> answer"), history_policy="use_if_provided")
+    chat(question="zero")
+    chat(question="one", history=dspy.History(messages=[]))
+    chat(question="two")
+    chat.max_turns = 1
+    chat.retry()
+    chat.edit_turn(0, outputs={"answer": "edited"})
+    (branch,) = chat.branches
+    assert [m["answer"] for m in messages(branch.turns[2])] == ["answer 1", "answer 2"]
+    chat.save(tmp_path / "chat.json")
+    loaded = Session.load_from(tmp_path / "chat.json", dspy.Predict("question -> answer"))
+    assert loaded.turns == chat.turns
+    assert messages(loaded.branches[0].turns[2]) == messages(branch.turns[2])
+
+
+def test_branches_survive_trimming_and_a_file(lm, tmp_path):
+    chat = sessionify(dspy.Predict("question -> answer"), max_stored_turns=3)
+    for number in range(4):
+        chat(question=f"q{number}")
+    chat.retry()
+    chat(question="q4")
+    chat(question="q5")
+    before = [[turn.index for turn in branch.turns] for branch in chat.branches]
+    assert before == [[1, 2, 3]]
+    chat.save(tmp_path / "chat.json")
+    loaded = Session.load_from(tmp_path / "chat.json", dspy.Predict("question -> answer"))
+    assert loaded.branches[0].turns == chat.branches[0].turns
+    loaded.branches[0](question="goes on")
+    loaded.branches[0].edit_turn(2, outputs={"answer": "x"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 from typing import Any, Optional
 
 import dspy
@@ -184,7 +185,7 @@ def test_changed_signature_shows_old_turns_by_what_they_have(lm):
     chat = sessionify(dspy.Predict("question -> answer"))
     chat(question="one")
     chat.update_module(dspy.ChainOfThought("question -> answer, confidence: float"))
-    with dspy.context(lm=ScriptedLM([{"reasoning": "r", "answer": "a", "confidence": 0.5}])) :
+    with dspy.context(lm=ScriptedLM([{"reasoning": "r", "answer": "a", "confidence": 0.5}])):
         lm = dspy.settings.lm
         chat(question="two")
     check_past(lm.requests[0][1:-1])
@@ -351,7 +352,9 @@ class Dynamic(dspy.Module):
     async def aforward(self, question):
         made = (await dspy.Predict("question -> made").acall(question=question)).made
         with dspy.context(adapter=dspy.JSONAdapter()):
-            listed = await dspy.ChainOfThought("question, made -> thought").acall(question=question, made=made)
+            listed = await dspy.ChainOfThought("question, made -> thought").acall(
+                question=question, made=made
+            )
             await self.stored.acall(signature=dspy.Signature("question -> other"), question=question)
         await self.stored.acall(question=question, signature="question -> another")
         return dspy.Prediction(answer=f"all of {listed.thought}")
@@ -688,8 +691,6 @@ def test_an_adapters_own_demos_are_asked_for_demos(lm):
     assert lm.requests[1][1]["content"] == "DEMO Capital of France?"
 
 
-
-
 # ── the template adapter ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -772,3 +773,185 @@ def test_template_that_shows_the_history_inline():
     assert "one" in text_of(lm.requests[1][0])
     assert "a1" in text_of(lm.requests[1][0])
     assert len(lm.requests[1]) == 1
+
+
+def test_past_values_that_the_field_can_no_longer_hold_do_not_end_the_conversation(lm):
+    chat = sessionify(dspy.Predict("question -> answer"))
+    chat.add_turn({"question": [1, 2]}, {"answer": {"a": 1}})
+    chat(question="two")
+    assert "[1, 2]" in text_of(lm.requests[0][1])
+    check_past(lm.requests[0][1:-1])
+
+
+# ── values that are no text ──────────────────────────────────────────────────────────────────────────────────
+
+PICTURE = dspy.Image("https://example.org/a.png")
+
+
+class Describes(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.look = dspy.Predict("picture: dspy.Image, question -> text")
+
+    def forward(self, picture, question):
+        return self.look(picture=picture, question=question).text
+
+
+def pictures(message):
+    parts = message["content"] if isinstance(message["content"], list) else []
+    return sum(part.get("type") == "image_url" for part in parts)
+
+
+@pytest.mark.parametrize("adapter", [*ADAPTERS, "TwoStep", "Fixed"])
+@pytest.mark.parametrize("name", ["own", "foreign"])
+def test_images_stay_images(adapter, name, lm):
+    class Fixed(dspy.ChatAdapter):
+        def format(self, signature, demos, inputs):
+            asked = ", ".join(f"`[[ ## {field} ## ]]`" for field in signature.output_fields)
+            return [
+                {"role": "system", "content": "fixed"},
+                {"role": "user", "content": f"{inputs['question']} Respond with {asked}"},
+            ]
+
+    if adapter == "Fixed" and name == "own":
+        pytest.skip("such an adapter shows its own turns or does not: that is its business")
+    made = {"TwoStep": lambda: dspy.TwoStepAdapter(model()), "Fixed": Fixed, **ADAPTERS}[adapter]()
+    program = Describes() if name == "foreign" else dspy.Predict("picture: dspy.Image, question -> text")
+    with dspy.context(adapter=made):
+        chat = sessionify(program)
+        for question in QUESTIONS:
+            chat(picture=PICTURE, question=question)
+    past = lm.requests[2][1:-1]
+    assert [pictures(message) for message in past] == [1, 0, 1, 0]
+    assert "CUSTOM-TYPE" not in str(past)
+    check_past(past)
+
+
+def test_what_the_user_said_is_never_put_into_the_models_mouth(lm):
+    class Reversed(dspy.Module):
+        """Has a predictor whose output is called like the program's input, and the other way round."""
+
+        def __init__(self):
+            super().__init__()
+            self.guess = dspy.Predict("answer -> question")
+
+        def forward(self, question):
+            return dspy.Prediction(answer=self.guess(answer=question).question)
+
+    chat = sessionify(Reversed())
+    chat(question="said by the user")
+    chat(question="again")
+    _, user, assistant, _ = lm.requests[1]
+    assert "said by the user" in text_of(user)
+    assert "said by the user" not in text_of(assistant)
+    assert "question 1" in text_of(assistant)
+
+
+def test_an_adapter_that_is_a_dataclass(lm):
+    @dataclasses.dataclass
+    class Configured(dspy.ChatAdapter):
+        style: str = "brief"
+
+        def __post_init__(self):
+            super().__init__()
+
+    with dspy.context(adapter=Configured()):
+        chat = sessionify(dspy.Predict("question -> answer"))
+        chat(question="one")
+        chat(question="two")
+    assert len(lm.requests[1]) == 4
+
+
+@pytest.mark.parametrize("adapter", [*ADAPTERS, "TwoStep"])
+@pytest.mark.parametrize(
+    "signature", ["question -> answer", "question -> reasoning, answer", "question -> plan"]
+)
+def test_odd_messages_of_a_history(adapter, signature, lm):
+    odd = dspy.History(
+        messages=[
+            {},
+            {"question": None},
+            {"unknown": "only"},
+            {"question": None, "answer": None},
+            {"question": "", "answer": ""},
+            {"answer": "unasked"},
+            {"question": "asked", "answer": 3},
+        ]
+    )
+    made = dspy.TwoStepAdapter(model()) if adapter == "TwoStep" else ADAPTERS[adapter]()
+    with dspy.context(adapter=made):
+        sessionify(dspy.Predict(signature), initial_history=odd)(question="now")
+    past = lm.requests[0][1:-1]
+    check_past(past)
+    assert "unasked" in str(past)
+    assert "only" in str(past)
+
+
+def test_a_history_field_by_another_name(lm):
+    chat = sessionify(dspy.Predict("question -> answer"), history_field="conversation")
+    chat(question="one")
+    given = dspy.History(messages=[{"question": "seven", "answer": "eight"}])
+    chat(question="two", conversation=given)
+    chat(question="three")
+    assert "eight" in text_of(lm.requests[1][2])
+    assert "answer 1" in text_of(lm.requests[2][2])
+    assert len(chat) == 2
+    assert set(chat.to_examples()[0].inputs().keys()) == {"question", "conversation"}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_tool_calls_of_past_turns_are_shown(native):
+    def script(chat, names):
+        return {"tool_calls": {"tool_calls": [{"name": "search", "args": {"query": f"fact {len(chat)}"}}]}}
+
+    lm = ScriptedLM(script)
+    signature = "question, tools: list[dspy.Tool] -> tool_calls: dspy.ToolCalls"
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_native_function_calling=native)):
+        chat = sessionify(dspy.Predict(signature), exclude_fields={"tools"})
+        for question in QUESTIONS:
+            chat(question=question, tools=[dspy.Tool(search)])
+    past = lm.requests[2][1:-1]
+    assert [message["role"] for message in past] == ["user", "assistant"] * 2
+    assert "fact 2" in text_of(past[1])
+    check_past(past)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_an_agents_steps_in_a_turn_are_written_as_dspy_does(native):
+    bare_lm, lm = model(), model()
+    adapter = dspy.ChatAdapter(use_native_function_calling=native)
+    with dspy.context(lm=bare_lm, adapter=adapter, trace=[]):
+        bare = converse(PROGRAMS["ReActV2"](), bare_lm)
+    with dspy.context(lm=lm, adapter=adapter, trace=[]):
+        seen = converse(sessionify(PROGRAMS["ReActV2"]()), lm)
+    assert len(seen[2]) == 2
+    assert seen[0] == bare[0]
+    for request, expected in zip(seen[2], bare[2], strict=True):
+        check_past(shown_conversation(request, expected))
+
+
+def test_a_predictor_that_was_put_in_the_place_of_another(lm):
+    thinking = sessionify(dspy.ChainOfThought("question -> answer"))
+    plain = sessionify(dspy.Predict("question -> answer"))
+    planner = sessionify(Planner())
+    for chat in (thinking, plain, planner):
+        chat.add_turn({"question": "one"}, {"answer": "a"})
+    thinking.module.predict = dspy.Predict("question -> reasoning, answer")
+    plain.module = dspy.Predict("question -> answer")
+    planner.module.write = dspy.Predict("question, plan -> answer")
+    for chat in (thinking, plain, planner):
+        chat(question="two")
+        chat(question="three")
+    assert [len(request) for request in lm.requests] == [4, 6, 4, 6, 4, 4, 6, 6]
+
+
+def test_a_signature_that_was_changed(lm):
+    chat = sessionify(dspy.Predict("question -> answer"))
+    chat(question="one")
+    chat.module.signature = dspy.Signature("question -> reply", "Be brief.")
+    chat(question="two")
+    chat(question="three")
+    assert "Be brief." in text_of(lm.requests[1][0])
+    assert "answer 1" in text_of(lm.requests[1][2])
+    assert "reply 2" in text_of(lm.requests[2][4])
+    check_past(lm.requests[2][1:-1])

@@ -13,7 +13,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Child:
-    """A forked process that runs `work(say, *args)`; what it says is there for the parent even after a kill."""
+    """A forked process that runs `work(say, *args)`; what it says reaches the parent even after a kill."""
 
     def __init__(self, work: Callable[..., None], *args: Any) -> None:
         self._read, write = os.pipe()

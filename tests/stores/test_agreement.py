@@ -97,7 +97,9 @@ class Agreement(RuleBasedStateMachine):
             ),
         )
 
-    @rule(key=KEYS, turns=TURNS, notes=NOTES, keep=KEEP, back=st.integers(0, 3), tags=st.none() | st.just(["x"]))
+    @rule(
+        key=KEYS, turns=TURNS, notes=NOTES, keep=KEEP, back=st.integers(0, 3), tags=st.none() | st.just(["x"])
+    )
     def append(self, key: str, turns: Any, notes: Any, keep: int | None, back: int, tags: Any) -> None:
         known = self.pairs.get(key) or [("none", "none")]
         expected = known[-1 - min(back, len(known) - 1)]
@@ -187,11 +189,8 @@ def attempt(operation: Callable[[Store, int], Any], store: Store, place: int) ->
 def plain(found: StoredConversation) -> tuple[Any, ...]:
     """All of a conversation but its revision, which each store chooses for itself."""
     turns: tuple[StoredTurn, ...] = found.turns
-    return (found.key, found.head, turns, found.total, found.annotations, found.metadata, found.first) + (
-        found.title,
-        found.tags,
-        found.cost,
-    )
+    log = (found.key, found.head, turns, found.total, found.annotations, found.first)
+    return (*log, found.metadata, found.title, found.tags, found.cost)
 
 
 def summary(row: ConversationSummary) -> tuple[Any, ...]:

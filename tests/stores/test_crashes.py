@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dspy_session.errors import StoreUnavailableError
+from dspy_session.errors import StaleStateError, StoreUnavailableError
 from dspy_session.stores import Store, open_store
 
 from . import servers
@@ -80,8 +80,19 @@ def test_kill_9_at_any_instant(backend: str) -> None:
             child.kill()
             acknowledged, at_most = replay(line, child.lines())
             with open_store(url) as store:
+                settle(store, f"round {round_number}")
                 line = check(store, acknowledged, at_most)
         assert len(line) > ROUNDS
+
+
+def settle(store: Store, title: str) -> None:
+    """Commit something, so that what a dead client had sent to a server is written now or never."""
+    while True:
+        try:
+            store.append("k", expected=store.load("k", last=0).revision, title=title)
+            return
+        except StaleStateError:
+            continue
 
 
 def check(store: Store, acknowledged: list[str], at_most: list[str]) -> list[str]:
@@ -165,8 +176,7 @@ def fill(say: Callable[[str], None], path: str, room: int) -> None:
                 )
                 say(f"{room}.{number}")
         except StoreUnavailableError as error:
-            assert "nothing was written" in str(error)
-            say("full")
+            say(f"full: {error}")
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
@@ -176,7 +186,8 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         store.create("k", {})
     for room in (200_000, 300_001, 450_007):
         *said, last = Child(fill, str(path), room).lines()
-        assert last == "full"
+        assert last.startswith("full: ")
+        assert "nothing was written" in last
         acknowledged += said
         with open_store(f"sqlite:///{path}") as store:
             check(store, acknowledged, acknowledged)

@@ -27,7 +27,7 @@ def fill(store: Store) -> None:
 
 
 SQL_DAMAGES = {
-    "a changed text": ("UPDATE {s}turn SET data = '{{\"id\":\"t2\",\"v\":1}}' WHERE idx = 2", 2, "digest"),
+    "a changed text": ('UPDATE {s}turn SET data = \'{{"id":"t2","v":1}}\' WHERE idx = 2', 2, "digest"),
     "a text that is no JSON": ("UPDATE {s}turn SET data = 'oops' WHERE idx = 2", 2, "damaged"),
     "a missing turn": ("DELETE FROM {s}turn WHERE idx = 1", 1, "missing"),
     "a missing last turn": ("DELETE FROM {s}turn WHERE id = {x}", 4, "missing"),
@@ -93,22 +93,21 @@ def test_a_damaged_redis_store(damage: str) -> None:
     import redis
 
     work, index, words = REDIS_DAMAGES[damage]
-    with address("redis") as url:
-        with open_store(url) as store:
-            fill(store)
-            assert store.verify().ok
-            client = redis.Redis.from_url(obtain(servers.redis_server).url(), decode_responses=True)
-            prefix = url.split("prefix=")[1]
-            [family] = {
-                key[: key.index("}:") + 2]
-                for key in client.scan_iter(f"{prefix}:*:c:*")
-                if client.hget(key, "key") == "k"
-            }
-            work(client, family)
-            problems = store.verify().problems
-            assert any(problem.index == index and words in problem.what for problem in problems), problems
-            assert {problem.key for problem in problems} == {"k"}
-            assert store.load("healthy").total == 1
+    with address("redis") as url, open_store(url) as store:
+        fill(store)
+        assert store.verify().ok
+        client = redis.Redis.from_url(obtain(servers.redis_server).url(), decode_responses=True)
+        prefix = url.split("prefix=")[1]
+        [family] = {
+            key[: key.index("}:") + 2]
+            for key in client.scan_iter(f"{prefix}:*:c:*")
+            if client.hget(key, "key") == "k"
+        }
+        work(client, family)
+        problems = store.verify().problems
+        assert any(problem.index == index and words in problem.what for problem in problems), problems
+        assert {problem.key for problem in problems} == {"k"}
+        assert store.load("healthy").total == 1
 
 
 def test_reading_a_damaged_turn_says_which(tmp_path: Path) -> None:
@@ -133,12 +132,12 @@ def test_a_damaged_file(tmp_path: Path) -> None:
         raw[place : place + 2000] = b"\xff" * 2000
     path.write_bytes(bytes(raw))
     with open_store(f"sqlite:///{path}") as store:
+        found: list[str] = []
         try:
-            report = store.verify()
+            found += map(str, store.verify().problems)
         except FormatError as error:
-            assert "chat.db" in str(error)
-        else:
-            assert not report.ok
+            found.append(str(error))
+        assert found
 
 
 def test_settings_that_risk_acknowledged_turns_are_warned_of(tmp_path: Path) -> None:

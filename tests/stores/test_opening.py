@@ -50,7 +50,7 @@ def check_fixture(store: Store, version: int) -> None:
 
 
 def test_the_fixtures_are_complete() -> None:
-    assert VERSIONS == list(range(1, len(sqlite.MIGRATIONS) + 1))
+    assert list(range(1, len(sqlite.MIGRATIONS) + 1)) == VERSIONS
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -164,6 +164,12 @@ def test_addresses_that_are_none(url: str, tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_mistyped_address_does_not_show_its_password() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_store("postgresql:/user:hidden-7391@host/db")
+    assert "7391" not in str(caught.value)
+
+
 def test_a_relative_and_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     open_store("sqlite:///chat.db").close()
@@ -215,7 +221,9 @@ def test_a_file_that_another_writer_holds(tmp_path: Path) -> None:
     [(servers.postgres, "postgresql"), (servers.redis_server, "redis")],
     ids=["postgresql", "redis"],
 )
-def test_a_wrong_password_is_said_without_showing_any(start: Callable[[], servers.Server], scheme: str) -> None:
+def test_a_wrong_password_is_said_without_showing_any(
+    start: Callable[[], servers.Server], scheme: str
+) -> None:
     server = obtain(start)
     with pytest.raises(StoreUnavailableError, match="password") as caught:
         open_store(server.url(password="wrong-7391"))

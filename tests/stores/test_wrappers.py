@@ -91,9 +91,13 @@ def test_a_changed_or_moved_row_does_not_open(store: Store, path: Path, statemen
         behind(path, "UPDATE turn SET idx = 101 - idx WHERE idx >= 100")
     else:
         behind(path, statement)
-    with pytest.raises(FormatError):
-        store.load("k")
-        store.load("other", scope="other tenant")
+    for key, scope in (("k", ""), ("other", "other tenant")):
+        try:
+            store.load(key, scope=scope)
+        except FormatError:
+            break
+    else:
+        pytest.fail("both conversations open")
     report = store.verify()
     assert any(words in problem.what for problem in report.problems), report.problems
 

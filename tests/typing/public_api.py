@@ -211,13 +211,18 @@ def keeping(session: Session, program: dspy.Module) -> None:
     print(again, stand_in.type_name, stand_in.data)
 
 
+def fold(past_memory: str, episode_transcript: str) -> str:
+    return past_memory + episode_transcript
+
+
 def shorter(view: HistoryView) -> HistoryView:
     return view.last(3)
 
 
 def some_windows(session: Session) -> None:
     window: windows.Window = windows.turns(3)
-    for window in (windows.turns(3), windows.blocks(4, 2), windows.tokens(100, count=len), shorter):
+    folded = windows.summary(fold, keep=10, every=5)
+    for window in (windows.turns(3), windows.blocks(4, 2), windows.tokens(100, count=len), shorter, folded):
         session.window = window
     print(windows.characters_over_four({"question": "What?"}), window)
 

@@ -34,12 +34,14 @@ _NAMED = (
     r"(?:api[_-]?key|apikey|secret(?:[_-]?(?:key|access[_-]?key))?|access[_-]?token|auth[_-]?token|"
     r"refresh[_-]?token|client[_-]?secret|private[_-]?key|password|passwd|pwd|token|credentials?)"
 )
+_KEY = rf"{_NAMED}[\\\"']{{0,3}}"
+_VALUE = r"[^\s\"'\\,;&(){}\[\]]{6,}"
 _SECRETS: tuple[tuple[str, str], ...] = (
     (
         "private_key",
         r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)",
     ),
-    ("jwt", r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
+    ("jwt", r"\beyJ[\w-]{8,2000}\.eyJ[\w-]{8,8000}\.[\w-]{8,2000}"),
     ("aws_key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
     ("github_token", r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})"),
     ("gitlab_token", r"\bglpat-[\w-]{16,}"),
@@ -51,14 +53,35 @@ _SECRETS: tuple[tuple[str, str], ...] = (
     ("api_key", r"\bsk-(?:ant-|proj-|or-)?[\w-]{16,}"),
 )
 _KEPT_HEAD: tuple[tuple[str, str], ...] = (
-    ("url_credentials", r"(\b[a-z][a-z0-9+.-]*://[^\s/:@\"'<>]*:)[^\s/@\"'<>]+(?=@)"),
+    ("url_credentials", r"(://[^\s/:@\"'<>]{0,200}:)[^\s/@\"'<>]{1,300}(?=@)"),
     ("bearer", r"(?i)(\b(?:bearer|basic)\s+)[\w.~+/-]{12,}=*"),
     ("url_parameter", rf"(?i)([?&](?:{_NAMED}|key|sig|signature|code)=)[^\s&#\"'<>\\]+"),
-    (
-        "assigned",
-        rf"(?i)(\b[\w-]*{_NAMED}[\\\"']{{0,3}}\s*[:=]\s*[\\\"']{{0,3}})(?!\[redacted)[^\s\"'\\,;&}})\]]{{6,}}",
-    ),
+    ("assigned", rf"(?i)({_KEY}\s*[:=]\s*[\\\"']{{1,3}})(?!\[redacted){_VALUE}"),
+    ("assigned", rf"({_NAMED.upper()}[A-Z0-9_]*=)(?!\[redacted){_VALUE}"),
+    ("assigned", rf"(?i)({_KEY}\s*[:=]\s*)(?!\[redacted)(?=[^\s\"'\\,;]{0, 100}[\d+/!@#$%^*~-]){_VALUE}"),
 )
+"""What stands before the secret is kept. A name with a value in quotes, or in the way of a shell's
+environment, is taken for a secret whatever the value; in other code (`token: string`) only if the value has
+more than letters."""
+_NEEDLES: Mapping[str, tuple[str, ...]] = {
+    "private_key": ("-----begin",),
+    "jwt": ("eyj",),
+    "aws_key": ("akia", "asia"),
+    "github_token": ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    "gitlab_token": ("glpat-",),
+    "slack_token": ("xox",),
+    "google_key": ("aiza",),
+    "stripe_key": ("_live_", "_test_"),
+    "hugging_face_token": ("hf_",),
+    "package_token": ("npm_", "pypi-"),
+    "api_key": ("sk-",),
+    "url_credentials": ("://",),
+    "bearer": ("bearer", "basic"),
+    "url_parameter": ("?", "&"),
+    "assigned": ("key", "secret", "token", "passw", "pwd", "credential"),
+    "home": ("home", "users", "root"),
+}
+"""What a text must hold, in lower case, for a kind to be looked for: texts are long, secrets are rare."""
 _HOME = re.compile(r"(?<![\w.])(/home/|/Users/|[A-Za-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/))([^/\\\s\"'<>:|]+)")
 _ROOT = re.compile(r"(?<![\w/.])/root(?=[/\s\"'\\:]|$)")
 
@@ -147,7 +170,10 @@ class Redactor:
         return self(value, place)
 
     def _text(self, text: str, place: str) -> str:
+        lowered = text.lower()
         for rule in self._rules:
+            if not any(needle in lowered for needle in _NEEDLES.get(rule.kind, ("",))):
+                continue
 
             def replace(found: re.Match[str], rule: _Rule = rule) -> str:
                 new = (found.group(1) if rule.keeps_head else "") + rule.replacement

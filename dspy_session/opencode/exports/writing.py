@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -108,9 +109,11 @@ def _chosen(history: History, project: Any, since: Any, where: Callable[[Turn], 
 
 def _write_atif(history: History, chosen: Chosen, folder: Path, clean: Clean, report: ExportReport) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    embedded: set[str] = set()
     for record, _ in chosen:
-        if record.parent_id is not None and history.parent(record) is not None:
+        if record.id in embedded:
             continue
+        embedded.update(child.id for child in history.descendants(record))
         file = folder / f"{_file_name(record.id)}.json"
         replace_file(
             file, json.dumps(clean(to_atif(record, history), record.id), ensure_ascii=False, indent=2) + "\n"
@@ -129,49 +132,49 @@ def _write_lines(
     lines: bool,
 ) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(file)
-    with draft.open("w", encoding="utf-8") as out:
+    with _drafted(file) as draft, draft.open("w", encoding="utf-8") as out:
         out.write("" if lines else "[\n")
         for record, turns in chosen:
             line = convert(record, turns=turns)
             if not next(iter(line.values())):
                 continue
             separator = "" if lines or not report.sessions else ",\n"
-            out.write(
-                separator + json.dumps(clean(line, record.id), ensure_ascii=False) + ("\n" if lines else "")
-            )
+            text = json.dumps(clean(line, record.id), ensure_ascii=False)
+            out.write(separator + text + ("\n" if lines else ""))
             report.sessions += 1
         out.write("" if lines else "\n]\n")
-    draft.replace(file)
     report.files.append(file)
 
 
 def _write_parquet(chosen: Chosen, file: Path, clean: Clean, report: ExportReport) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(file)
-    writer = ParquetWriter(draft)
-    waiting: list[dict[str, Any]] = []
-    for record, turns in chosen:
-        waiting += clean(turn_rows(record, turns), record.id)
-        report.sessions += 1
-        if len(waiting) >= GROUP:
-            writer.write(waiting)
-            waiting = []
-    writer.write(waiting)
-    writer.close()
-    draft.replace(file)
+    with _drafted(file) as draft, closing(ParquetWriter(draft)) as writer:
+        waiting: list[dict[str, Any]] = []
+        for record, turns in chosen:
+            waiting += clean(turn_rows(record, turns), record.id)
+            report.sessions += 1
+            if len(waiting) >= GROUP:
+                writer.write(waiting)
+                waiting = []
+        writer.write(waiting)
     report.files.append(file)
 
 
-def _draft(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{os.getpid()}.part")
+@contextmanager
+def _drafted(file: Path) -> Iterator[Path]:
+    """A file to write to, which takes the place of `file` when all went well, and is gone otherwise."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        yield draft
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def replace_file(file: Path, text: str) -> None:
     """Write a file so that whoever looks finds the old one or the new one, whole."""
-    draft = _draft(file)
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(file)
+    with _drafted(file) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def _file_name(session_id: str) -> str:

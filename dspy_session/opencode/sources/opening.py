@@ -17,6 +17,7 @@ FILES: tuple[type[Source], ...] = (DatabaseSource, ExportSource, RawLogSource, P
 FOLDERS: tuple[type[Source], ...] = (ProjectStorageSource, StorageSource)
 
 _DEPTH = 5
+_NAMED = ("dspy-", "session-", "ses_", "opencode")
 _NEVER = frozenset(
     ["node_modules", ".git", ".venv", "__pycache__", "snapshot", "snapshots", "tool-output", "log", "cache"]
 )
@@ -29,8 +30,8 @@ _OTHERS = frozenset(
 def sources_of(path: str | os.PathLike[str], skips: Skips) -> list[Source]:
     """All sources at a path: the file itself, or whatever a folder holds.
 
-    Files in a folder that are none of ours are passed over in silence, except `.json` and `.db` files, which
-    are counted in `skips`.
+    Files in a folder that are none of ours are passed over in silence, except `.json` and `.db` files that
+    lie in the folder itself or are named as ours are; these are counted in `skips`.
 
     Raises:
         SourceNotFoundError: nothing is there, or nothing of OpenCode's.
@@ -71,6 +72,8 @@ def discovered(environ: Mapping[str, str] | None = None) -> list[Source]:
     named = env.get("OPENCODE_DB")
     if named and named != ":memory:":
         databases = [folder / Path(named).expanduser()]
+        if not databases[0].is_file():
+            raise SourceNotFoundError(f"OPENCODE_DB names {databases[0]}, and there is no such file")
     else:
         databases = sorted(folder.glob("opencode.db")) + sorted(folder.glob("opencode-*.db"))
     sources: list[Source] = [DatabaseSource(file) for file in databases if DatabaseSource.recognises(file)]
@@ -113,7 +116,7 @@ def _of_folder(folder: Path, skips: Skips, depth: int) -> Iterator[Source]:
             if depth > 0 and entry.name not in _NEVER and not entry.is_symlink():
                 yield from _of_folder(entry, skips, depth - 1)
         elif entry.suffix in (".json", ".db") and entry.name not in _OTHERS:
-            yield from _of_entry(entry, skips)
+            yield from _of_entry(entry, skips, tell=depth == _DEPTH or entry.name.startswith(_NAMED))
 
 
 def _is_remainder(folder: Path) -> bool:
@@ -123,13 +126,14 @@ def _is_remainder(folder: Path) -> bool:
     )
 
 
-def _of_entry(file: Path, skips: Skips) -> Iterator[Source]:
+def _of_entry(file: Path, skips: Skips, *, tell: bool) -> Iterator[Source]:
+    """The source that a file is. If it is none, that is told of files that could be meant as one."""
     try:
         found = _of_file(file)
     except OSError as error:
         skips.add(file, None, f"cannot be read: {error}")
         return
-    if found is None:
-        skips.add(file, None, "not a history of OpenCode")
-    else:
+    if found is not None:
         yield found
+    elif tell:
+        skips.add(file, None, "not a history of OpenCode")

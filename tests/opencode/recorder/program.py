@@ -206,4 +206,4 @@ class Server:
             "parts": [{"type": "text", "text": text}],
             **more,
         }
-        return dict(self.post(f"/session/{session}/message", body))
+        return dict(self.post(f"/session/{session}/message", body) or {})
