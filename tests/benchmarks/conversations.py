@@ -104,9 +104,11 @@ def main() -> None:
     dspy.configure(lm=Instant())
     with open_store("memory://") as store:
         measure("in memory", store, repetitions)
-    with tempfile.TemporaryDirectory() as folder:
-        with open_store(f"sqlite:///{Path(folder) / 'chat.db'}") as store:
-            measure("SQLite, synchronous=full", store, repetitions)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_store(f"sqlite:///{Path(folder) / 'chat.db'}") as store,
+    ):
+        measure("SQLite, synchronous=full", store, repetitions)
     for name, start in (
         ("PostgreSQL", servers.postgres),
         ("Redis, appendfsync always", servers.redis_server),
