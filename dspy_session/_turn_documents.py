@@ -46,7 +46,6 @@ class StoredTurn(Protocol):
 
 
 # ── writing
-# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def head_document(state: SessionState, history_field: str) -> Document:

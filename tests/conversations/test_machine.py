@@ -146,8 +146,8 @@ class StoredBesidePlain(RuleBasedStateMachine):
 
 
 StoredBesidePlain.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=16,
+    max_examples=40,
+    stateful_step_count=20,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
