@@ -38,7 +38,7 @@ def fill(store: Store, scope: str = "") -> None:
     store.fork("k", "f", scope=scope, at=3)
 
 
-@pytest.mark.parametrize(("source", "target"), itertools.permutations(PERSISTENT[:3], 2))
+@pytest.mark.parametrize(("source", "target"), list(itertools.permutations(PERSISTENT[:3], 2)))
 def test_copying_between_backends(source: str, target: str) -> None:
     with (
         address(source) as here,
