@@ -20,7 +20,8 @@ from nbclient import NotebookClient
 
 from docs._scripts.pages import BLOCK, ROOT
 
-PAGES = {"notebooks/optimise-from-conversations.ipynb": "docs/tutorial/optimise-from-conversations.md"}
+NAMES = ("optimise-from-conversations", "opencode-to-an-agent")
+PAGES = {f"notebooks/{name}.ipynb": f"docs/tutorial/{name}.md" for name in NAMES}
 ONLY_ON_THE_PAGE = "As a notebook:"
 
 

@@ -1,4 +1,8 @@
-"""The real OpenCode, run alone: home, data, configuration and caches are folders of the run."""
+"""The real OpenCode, run alone: home, data, configuration and caches are folders of the run.
+
+`python tests/opencode/recorder/program.py VERSION FOLDER` fetches a release and prints where its program is. It ends
+with 3, and the reason, if the release cannot be had or does not start on this machine.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -69,9 +74,11 @@ def fetch(version: str, folder: Path) -> Path:
         raise RuntimeError("npm is not installed")
     folder.mkdir(parents=True, exist_ok=True)
     name = f"opencode-linux-x64@{version}"
-    done = subprocess.run(
-        ["npm", "pack", "--silent", name], cwd=folder, capture_output=True, text=True, timeout=600
-    )
+    command = ["npm", "pack", "--silent", name]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"npm did not fetch {name} within ten minutes") from None
     if done.returncode:
         raise RuntimeError(f"npm cannot fetch {name}: {done.stderr.strip()[-300:]}")
     with tarfile.open(folder / done.stdout.strip().splitlines()[-1]) as archive:
@@ -79,6 +86,23 @@ def fetch(version: str, folder: Path) -> Path:
     program = folder / "package" / "bin" / "opencode"
     program.chmod(0o755)
     return program
+
+
+def version_of(program: Path) -> str:
+    """What a program says its version is.
+
+    Raises:
+        RuntimeError: it does not start on this machine.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        env = {"PATH": os.environ["PATH"], "HOME": home}
+        try:
+            done = subprocess.run(
+                [program, "--version"], env=env, capture_output=True, text=True, timeout=60, check=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise RuntimeError(f"OpenCode does not start on this machine: {error}") from error
+    return done.stdout.strip()
 
 
 class OpenCode:
@@ -207,3 +231,20 @@ class Server:
             **more,
         }
         return dict(self.post(f"/session/{session}/message", body) or {})
+
+
+def main() -> int:
+    """Fetch a release that starts here, and print its path."""
+    version, folder = sys.argv[1:]
+    try:
+        program = fetch(version, Path(folder))
+        print(f"OpenCode {version_of(program)}", file=sys.stderr)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 3
+    print(program)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
