@@ -131,7 +131,8 @@ def test_a_conversation_over_any_worker(served: Served) -> None:
     assert served.ask("ada", "another tenant", tenant="u")["data"]["index"] == 0
     pieces, last = tokens(served, "streamed", "tell me")
     assert len(pieces) > 1
-    assert "".join(pieces) == last[1]["answer"] == "answer to tell me after 0"
+    # DSPy before 3.4 streams the blank lines behind a field, too.
+    assert "".join(pieces).rstrip() == last[1]["answer"] == "answer to tell me after 0"
     page = httpx.get(f"{served.base}/users/ada/messages?before=5&limit=2", headers={"x-tenant": "t"}).json()
     assert [turn["question"] for turn in page] == ["question 3", "question 4"]
     assert asked(served.url, "ada") == [f"question {number}" for number in range(6)]
