@@ -74,13 +74,13 @@ def fetch(version: str, folder: Path) -> Path:
         raise RuntimeError("npm is not installed")
     folder.mkdir(parents=True, exist_ok=True)
     name = f"opencode-linux-x64@{version}"
-    command = ["npm", "pack", "--silent", name]
+    command = ["npm", "pack", "--loglevel=error", name]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"npm did not fetch {name} within ten minutes") from None
     if done.returncode:
-        raise RuntimeError(f"npm cannot fetch {name}: {done.stderr.strip()[-300:]}")
+        raise RuntimeError(f"npm cannot fetch {name}: {done.stderr.strip()[:300]}")
     with tarfile.open(folder / done.stdout.strip().splitlines()[-1]) as archive:
         archive.extract("package/bin/opencode", folder)
     program = folder / "package" / "bin" / "opencode"
