@@ -23,6 +23,7 @@ from unittest import mock
 import dspy
 
 from docs._scripts import offline
+from dspy_session.stores import Store
 
 ROOT = Path(__file__).parents[2]
 PROMPTS_OF = "3.4"
@@ -88,7 +89,12 @@ def run(page: Path, *, prompts: bool = True) -> str:
         return f"```python\n{block['code']}```\n\n```{kind}\n{output}```\n"
 
     with surroundings():
-        return BLOCK.sub(renewed, text)
+        fresh = BLOCK.sub(renewed, text)
+        for value in namespace.values():
+            # A page need not show how a program ends; its files must not stay open all the same.
+            if isinstance(value, Store):
+                value.close()
+        return fresh
 
 
 def main() -> None:
