@@ -39,6 +39,14 @@ class Child:
         self._text += more
         return bool(more)
 
+    def without_connection(self) -> bool:
+        """Whether all that it said is that its pool gave it no connection; it has ended then."""
+        if not (self._text.startswith(b"ERROR") and b"PoolTimeout" in self._text):
+            return False
+        self.process.join()
+        os.close(self._read)
+        return True
+
     def kill(self) -> None:
         """kill -9."""
         os.kill(self.process.pid or 0, signal.SIGKILL)
