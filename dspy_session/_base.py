@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-import logging
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
@@ -59,7 +58,6 @@ from dspy_session.state import SessionState
 from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import Window, seen
 
-logger = logging.getLogger("dspy_session")
 _seams.install()
 _lineages = itertools.count()
 

@@ -133,9 +133,3 @@ def _foreign(names: tuple[tuple[str, bool, bool], ...]) -> Signature:
         for name, is_input, text in names
     }
     return dspy.Signature(fields, "A turn of the conversation.")
-
-
-def history_input(signature: Signature) -> str | None:
-    """Name of the history input that the user declared; None if there is none, or if it was added."""
-    known = facts(signature)
-    return None if known.added else known.history
