@@ -8,25 +8,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from functools import lru_cache
-from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
 from dspy_session.errors import UnknownPathError
+from dspy_session.opencode.analytics.asking import Tables
+from dspy_session.opencode.analytics.filters import sql
+from dspy_session.opencode.analytics.reporting import jsonable
 
 Json = dict[str, Any]
 LONGEST = 40_000
 """Characters of a text, a tool's arguments, or a diff that are given."""
 PAGE = 20
 """Turns on a page, if nothing else is asked for."""
-
-
-class Tables(Protocol):
-    """What a page needs of a warehouse."""
-
-    def query(self, sql: str, parameters: Any = None) -> list[Json]:
-        """The rows that a query gives, as dictionaries."""
-        ...
 
 
 def turn_page(warehouse: Tables, session_id: str, offset: int = 0, limit: int = PAGE) -> Json:
@@ -44,8 +37,8 @@ def turn_page(warehouse: Tables, session_id: str, offset: int = 0, limit: int = 
     """
     total = _count(warehouse, session_id)
     within = {"session": session_id, "first": offset, "end": offset + limit}
-    turns = _ask(warehouse, _sql("page_turns"), within)
-    messages = _messages(warehouse, session_id, _ask(warehouse, _sql("page_messages"), within))
+    turns = _ask(warehouse, "page_turns", within)
+    messages = _messages(warehouse, session_id, _ask(warehouse, "page_messages", within))
     diffs = _diffs(warehouse, session_id, messages)
     for turn in turns:
         turn["tokens"] = _tokens(turn)
@@ -61,13 +54,13 @@ def outline(warehouse: Tables, session_id: str) -> Json:
         UnknownPathError: there is no such session.
     """
     count = _count(warehouse, session_id)
-    turns = _ask(warehouse, _sql("page_outline"), {"session": session_id})
+    turns = _ask(warehouse, "page_outline", {"session": session_id})
     return {"meta": _meta(session_id, count=count), "turns": turns}
 
 
 def _count(warehouse: Tables, session_id: str) -> int:
     """How many turns a session has, copied and undone ones among them."""
-    found = _ask(warehouse, _sql("page_count"), {"session": session_id})
+    found = _ask(warehouse, "page_count", {"session": session_id})
     if not found:
         raise UnknownPathError(f"no session {session_id!r} in the warehouse")
     return int(found[0]["turns"])
@@ -76,9 +69,9 @@ def _count(warehouse: Tables, session_id: str) -> int:
 def _messages(warehouse: Tables, session_id: str, messages: list[Json]) -> list[Json]:
     asked = {"session": session_id, "messages": [each["id"] for each in messages]}
     long = {**asked, "longest": LONGEST}
-    steps = _by("message_id", _ask(warehouse, _sql("page_steps"), asked))
-    changes = _by("part_id", _ask(warehouse, _sql("page_operations"), long))
-    parts = _by("message_id", map(_known, _ask(warehouse, _sql("page_parts"), long)))
+    steps = _by("message_id", _ask(warehouse, "page_steps", asked))
+    changes = _by("part_id", _ask(warehouse, "page_operations", long))
+    parts = _by("message_id", map(_known, _ask(warehouse, "page_parts", long)))
     for message in messages:
         for part in parts[message["id"]]:
             part["changes"] = changes[part["id"]]
@@ -107,7 +100,7 @@ def _steps(calls: list[Json], parts: list[Json]) -> list[Json]:
 def _diffs(warehouse: Tables, session_id: str, messages: list[Json]) -> dict[str, list[Json]]:
     ids = [each["id"] for each in messages]
     asked = {"session": session_id, "messages": ids, "longest": LONGEST}
-    return _by("message_id", _ask(warehouse, _sql("page_diffs"), asked))
+    return _by("message_id", _ask(warehouse, "page_diffs", asked))
 
 
 def _tokens(row: Json) -> Json:
@@ -128,21 +121,10 @@ def _by(key: str, rows: Iterable[Json]) -> dict[str, list[Json]]:
     return grouped
 
 
-def _ask(warehouse: Tables, statement: str, parameters: Json) -> list[Json]:
-    rows = warehouse.query(statement, parameters)
-    return [{name: _plain(value) for name, value in row.items()} for row in rows]
+def _ask(warehouse: Tables, question: str, parameters: Json) -> list[Json]:
+    rows = warehouse.query(sql(question), parameters)
+    return [{name: jsonable(value) for name, value in row.items()} for row in rows]
 
 
 def _known(row: Json) -> Json:
     return {name: value for name, value in row.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-    return value
-
-
-@lru_cache(maxsize=None)
-def _sql(question: str) -> str:
-    return resources.files(__package__).joinpath("sql", f"{question}.sql").read_text(encoding="utf-8")
