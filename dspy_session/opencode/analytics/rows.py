@@ -36,12 +36,11 @@ Row = tuple[Any, ...]
 Rows = dict[str, list[Row]]
 
 
-def session_rows(record: SessionRecord, *, forked_from: str | None = None, skipped: int = 0) -> Rows:
+def session_rows(record: SessionRecord, *, skipped: int = 0) -> Rows:
     """The rows of a session, by table. Times are milliseconds since the epoch.
 
     Args:
         record: the session.
-        forked_from: the session that it was copied from.
         skipped: how many of its messages and parts could not be read.
     """
     made = _Maker(record)
@@ -52,7 +51,7 @@ def session_rows(record: SessionRecord, *, forked_from: str | None = None, skipp
     made.steps()
     made.skills()
     made.todos()
-    made.session(forked_from, skipped)
+    made.session(skipped)
     return made.rows
 
 
@@ -77,7 +76,7 @@ class _Maker:
 
     # -- one row a session --
 
-    def session(self, forked_from: str | None, skipped: int) -> None:
+    def session(self, skipped: int) -> None:
         record = self.record
         ended = max((m.completed or m.created for m in record.messages), default=None)
         replies = [m for m in record.messages if m.role == "assistant" and not m.is_summary]
@@ -96,7 +95,7 @@ class _Maker:
                 record.parent_id,
                 not record.is_child,
                 record.is_fork,
-                forked_from,
+                read.optional_text(read.mapping(record.info.get("fork")).get("sessionID")),
                 replies[-1].agent if replies else None,
                 record.created or None,
                 record.updated or None,
