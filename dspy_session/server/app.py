@@ -375,7 +375,12 @@ def _listener(host: str, port: int) -> socket.socket:
         raise ConfigurationError(f"a port is a number from 0 to 65535, not {port}")
     bare = host.strip("[]")
     try:
-        return socket.create_server((bare, port), family=socket.AF_INET6 if ":" in bare else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+        listener = socket.create_server((bare, port), family=family)
+        # Connections inherit it. asyncio would not set it on those of a socket that is handed to it, and each
+        # answer would wait for the client's acknowledgement of its head.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise AddressError(
             f"cannot listen on port {port} of {host!r} ({error.strerror or error}): end the program that does, "
