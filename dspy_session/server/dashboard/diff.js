@@ -1,4 +1,4 @@
-// Unified diffs, a line each, with line numbers. Colour is not the only sign: + and − stay.
+// Unified diffs of one file, a line each, with line numbers. Colour is not the only sign: + and − stay.
 
 import { h } from "./dom.js";
 
@@ -27,8 +27,10 @@ function rowsOf(lines, from, to) {
     if (hunk) {
       [state.old, state.new] = [Number(hunk[1]), Number(hunk[2])];
       rows.push(row("hunk", "", "", line));
-    } else if (/^(Index:|={10,}|diff --git|index |--- |\+\+\+ |new file|deleted file|\\ No newline)/.test(line)) {
-      if (!/^(Index:|={10,}|index |diff --git)/.test(line)) rows.push(row("head", "", "", line));
+      state.begun = true;
+    } else if (!state.begun || line.startsWith("\\")) {
+      // The file is named above the diff.
+      if (!/^(Index:|={10,}|diff --git|index |--- |\+\+\+ )/.test(line)) rows.push(row("head", "", "", line));
     } else if (line.startsWith("+")) rows.push(row("added", "", state.new++, line));
     else if (line.startsWith("-")) rows.push(row("deleted", state.old++, "", line));
     else rows.push(row("same", state.old++, state.new++, line));

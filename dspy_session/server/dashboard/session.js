@@ -143,11 +143,18 @@ function toolOf(part) {
   ];
   return folded(`tool-${part.id}`, "toolcall", head, () => [
     part.child_session_id ? h("p", {}, h("a", { href: `#/session/${encodeURIComponent(part.child_session_id)}` }, "Open the sub-agent's session")) : null,
-    part.arguments ? [h("h4", {}, "Arguments"), code(pretty(part.arguments))] : null,
     part.changes.filter((each) => each.diff).map((each, place) => fileChange(each.path, each.diff, each, `op-${part.id}-${place}`)),
+    part.arguments ? argumentsOf(part) : null,
     part.error_message ? [h("h4", {}, "Error"), code(part.error_message)] : null,
     part.result_summary ? [h("h4", {}, part.result_chars > part.result_summary.length ? `Result, the beginning of ${count(part.result_chars)} characters` : "Result"), code(part.result_summary)] : null,
   ]);
+}
+
+/** A diff says what the arguments say, and better. */
+function argumentsOf(part) {
+  const shown = code(pretty(part.arguments));
+  if (!part.changes.some((each) => each.diff)) return [h("h4", {}, "Arguments"), shown];
+  return h("details", { "data-key": `arguments-${part.id}` }, h("summary", { class: "tag" }, "Arguments"), shown);
 }
 
 function fileChange(path, diff, change, key) {

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { arrows, h } from "./dom.js";
-import { count, duration, money, rowTokens, tokens, when } from "./format.js";
+import { count, duration, money, plural, rowTokens, tokens, when } from "./format.js";
 import { skipped } from "./tables.js";
 
 const PAGE = 50;
@@ -83,15 +83,15 @@ function row(session, level, toggle) {
 
 function tools(session) {
   if (!session.tool_failures) return count(session.tool_calls);
-  return h("span", { title: `${session.tool_failures} of ${session.tool_calls} calls did not succeed` }, count(session.tool_calls), h("span", { class: "bad" }, ` ${session.tool_failures}✗`));
+  return h("span", { title: `${session.tool_failures} of ${session.tool_calls} calls did not succeed` }, count(session.tool_calls), h("span", { class: "bad" }, ` (${count(session.tool_failures)}✗)`));
 }
 
 /** Small marks for what is special about a session. */
 export function marks(session) {
   return [
-    session.sub_agents > 0 && mark(`${session.sub_agents} ⑂`, `${session.sub_agents} sub-agents' sessions`),
+    session.sub_agents > 0 && mark(plural(session.sub_agents, "sub-agent"), "sessions of sub-agents, at any depth"),
     session.is_fork && mark("fork", "began as a copy of another session"),
-    session.errors > 0 && mark(`${session.errors} error${session.errors === 1 ? "" : "s"}`, "calls of the model that ended with an error", "bad"),
+    session.errors > 0 && mark(plural(session.errors, "error"), "calls of the model that ended with an error", "bad"),
     session.turns_reverted > 0 && mark("undone", "the user undid a part of it", "warn"),
     session.compactions > 0 && mark("compacted", "the conversation was summed up to make room"),
   ].filter(Boolean);
@@ -107,5 +107,5 @@ export function briefList(sessions) {
   return arrows(h("ul", { class: "brief" }, sessions.map((session) => h("li", {},
     h("a", { href: `#/session/${encodeURIComponent(session.id)}`, "data-item": true, "data-key": `brief-${session.id}` }, h("span", { class: "what" }, session.title || session.id)),
     marks(session),
-    h("span", { class: "facts" }, session.agent ? h("span", {}, session.agent) : null, h("time", { datetime: session.created_at }, when(session.created_at)), h("span", {}, `${count(session.turns)} turns`), h("span", {}, tokens(rowTokens(session))), h("span", { class: "money" }, money(session.cost_with_sub_agents)))))));
+    h("span", { class: "facts" }, session.agent ? h("span", {}, session.agent) : null, h("time", { datetime: session.created_at }, when(session.created_at)), h("span", {}, plural(session.turns, "turn")), h("span", {}, tokens(rowTokens(session))), h("span", { class: "money" }, money(session.cost_with_sub_agents)))))));
 }
