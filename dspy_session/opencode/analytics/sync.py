@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dspy_session.opencode.analytics._batches import Batch, Job, batches
+from dspy_session.opencode.analytics._batches import Batch, Job
 from dspy_session.opencode.analytics._statements import statement
+from dspy_session.opencode.analytics._workers import read
 from dspy_session.opencode.analytics.tables import FORM, TABLES
 from dspy_session.opencode.history import History, Listed, open_source
 from dspy_session.opencode.sources.base import UNKNOWN, Fingerprint, Skip, heard
@@ -168,7 +169,7 @@ class _Sync:
     def read(self, jobs: list[Job]) -> None:
         done = 0
         self.progress(done, len(jobs))
-        for batch in batches(jobs):
+        for batch in read(jobs):
             self.skipped += self.warehouse.put(batch)
             self.count(batch)
             done += len(batch.read) + len(batch.failed)

@@ -20,8 +20,8 @@ from dspy_session.errors import FormatError, MissingExtraError, SourceNotFoundEr
 from dspy_session.opencode import _arrow
 from dspy_session.opencode.analytics import _schema
 from dspy_session.opencode.analytics import sync as syncing
-from dspy_session.opencode.analytics._batches import STORED, Batch, Job, batches
-from dspy_session.opencode.analytics._state import LOOKS
+from dspy_session.opencode.analytics._batches import STORED, Batch, Job, batches, whole
+from dspy_session.opencode.analytics._state import LOOKS, SKIPPED
 from dspy_session.opencode.analytics._statements import statement
 from dspy_session.opencode.analytics._table import Table
 from dspy_session.opencode.analytics.tables import FORM
@@ -159,8 +159,8 @@ class Warehouse:
         """Remember a look at a history (a row of `looks`), and which of its places could not be read."""
         rows = [(None, skip.path, skip.row, skip.reason) for skip in damaged]
         batch = Batch()
-        batch.add(STORED[-1], rows)
-        batch.add(LOOKS, [look])
+        batch.add(whole(SKIPPED), rows)
+        batch.add(whole(LOOKS), [look])
         with self._writing, self._connected() as cursor, _transaction(cursor):
             cursor.execute("DELETE FROM looks WHERE history = ?", [look[0]])
             cursor.execute(
