@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -155,7 +155,7 @@ class Warehouse:
         with self._writing, self._connected() as cursor:
             cursor.execute(statement("name_fork_sources"))
 
-    def settle(self, look: Sequence[Any], damaged: Iterable[Skip], places: list[str]) -> None:
+    def settle(self, look: tuple[Any, ...], damaged: Iterable[Skip], places: list[str]) -> None:
         """Remember a look at a history (a row of `looks`), and which of its places could not be read."""
         rows = [(None, skip.path, skip.row, skip.reason) for skip in damaged]
         batch = Batch()
