@@ -63,6 +63,13 @@ def table(
     return pyarrow.table(made), unfit
 
 
+def joined(first: Any, second: Any) -> Any:
+    """The rows of both tables; columns that one of them lacks are NULL in its rows."""
+    import pyarrow
+
+    return pyarrow.concat_tables([first, second], promote_options="default")
+
+
 def only(made: Any, column: str, value: str) -> Any:
     """The rows of a table whose column has this value."""
     import pyarrow.compute as compute

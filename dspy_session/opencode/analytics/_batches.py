@@ -9,7 +9,7 @@ from typing import Any
 from dspy_session.opencode import _arrow
 from dspy_session.opencode.analytics._state import SKIPPED, SYNCED
 from dspy_session.opencode.analytics._table import Table
-from dspy_session.opencode.analytics.rows import Row, Rows, session_rows
+from dspy_session.opencode.analytics.rows import SHAPES, Row, Rows, Shape, session_rows
 from dspy_session.opencode.analytics.tables import PARTS, TABLES
 from dspy_session.opencode.records import SessionRecord
 from dspy_session.opencode.sources.base import Skip, heard
@@ -20,6 +20,8 @@ MOST_PARTS = 30_000
 
 STORED = (*TABLES, SYNCED, SKIPPED)
 """The tables that a batch has rows for."""
+
+_SHAPES = {**SHAPES, **{table.name: Shape(table, table.names) for table in (SYNCED, SKIPPED)}}
 
 ARROW = {
     "VARCHAR": "string",
@@ -32,7 +34,9 @@ ARROW = {
 }
 
 
-_PART_TYPE = PARTS.names.index("part_type")
+def whole(table: Table) -> Shape:
+    """The shape of rows with all columns."""
+    return Shape(table, table.names)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,16 @@ class Job:
 
     record: SessionRecord
     synced: Row
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A record would take its content along; the one who reads it is elsewhere.
+        record = self.record
+        return _job, (record.info, record.load, record.origin, record.worktree, record.holds, self.synced)
+
+
+def _job(*told: Any) -> Job:
+    *record, synced = told
+    return Job(SessionRecord(*record), synced)
 
 
 @dataclass
@@ -70,12 +84,14 @@ class Batch:
         rows = self.tables["skipped"].to_pylist() if "skipped" in self.tables else []
         return [Skip(row["path"], row["place"], row["reason"]) for row in rows]
 
-    def add(self, table: Table, rows: Sequence[Row]) -> dict[str, list[int]]:
+    def add(self, shape: Shape, rows: Sequence[Row]) -> dict[str, list[int]]:
         """Add rows of a table; gives the places of values that do not fit, by column."""
         if not rows:
             return {}
-        columns = {column.name: ARROW[column.type] for column in table.columns}
-        self.tables[table.name], unfit = _arrow.table(columns, rows, "analytics")
+        types = {column.name: ARROW[column.type] for column in shape.table.columns}
+        made, unfit = _arrow.table({name: types[name] for name in shape.columns}, rows, "analytics")
+        name = shape.table.name
+        self.tables[name] = _arrow.joined(self.tables[name], made) if name in self.tables else made
         return unfit
 
     def apart(self) -> Iterator[Batch]:
@@ -94,7 +110,7 @@ class Batch:
         batch = Batch(failed=[*self.read, *self.failed])
         origin = self.tables["sessions"].column("origin")[0].as_py() if "sessions" in self.tables else ""
         told = f"the session could not be stored: {reason}"
-        batch.add(SKIPPED, [(session_id, origin, None, told) for session_id in batch.failed])
+        batch.add(whole(SKIPPED), [(session_id, origin, None, told) for session_id in batch.failed])
         return batch
 
     def count(self, name: str) -> int:
@@ -104,22 +120,23 @@ class Batch:
 
 def batches(jobs: Iterable[Job]) -> Iterator[Batch]:
     """Read sessions, in batches. What cannot be read becomes a row of `skipped`."""
-    gathered, batch = _none(), Batch()
+    gathered, batch, parts = _none(), Batch(), 0
     for job in jobs:
         rows = _read(job)
         (batch.read if rows["synced"] else batch.failed).append(job.record.id)
         for name, found in rows.items():
             gathered[name] += found
-        batch.reasoning += sum(row[_PART_TYPE] == "reasoning" for row in rows.get("parts", ()))
-        if len(batch.read) + len(batch.failed) >= MOST_SESSIONS or len(gathered["parts"]) >= MOST_PARTS:
+            parts += len(found) if _SHAPES[name].table is PARTS else 0
+        batch.reasoning += len(rows.get("reasoning", ()))
+        if len(batch.read) + len(batch.failed) >= MOST_SESSIONS or parts >= MOST_PARTS:
             yield _finished(batch, gathered)
-            gathered, batch = _none(), Batch()
+            gathered, batch, parts = _none(), Batch(), 0
     if batch.read or batch.failed:
         yield _finished(batch, gathered)
 
 
 def _none() -> Rows:
-    return {table.name: [] for table in STORED}
+    return {name: [] for name in _SHAPES}
 
 
 def _read(job: Job) -> Rows:
@@ -139,10 +156,10 @@ def _read(job: Job) -> Rows:
 
 
 def _finished(batch: Batch, gathered: Rows) -> Batch:
-    for table in STORED:
-        rows = gathered[table.name]
-        for column, places in batch.add(table, rows).items():
-            session = table.names.index(table.session)
+    for name, shape in _SHAPES.items():
+        rows, table = gathered[name], shape.table
+        for column, places in batch.add(shape, rows).items():
+            session = shape.columns.index(table.session)
             reason = f"a value that does not fit {table.name}.{column} was left out"
             gathered["skipped"] += [(rows[at][session], "", str(rows[at][0]), reason) for at in places]
     return batch

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dspy_session.opencode.analytics._batches import Batch, Job, batches
+from dspy_session.opencode.analytics._batches import Batch, Job
 from dspy_session.opencode.analytics._statements import statement
+from dspy_session.opencode.analytics._workers import read
 from dspy_session.opencode.analytics.tables import FORM, TABLES
 from dspy_session.opencode.history import History, Listed, open_source
 from dspy_session.opencode.sources.base import UNKNOWN, Fingerprint, Skip, heard
@@ -73,11 +74,13 @@ def sync(
     progress: Progress | None = None,
 ) -> SyncReport:
     """Bring a warehouse up to date: see `Warehouse.sync`."""
-    if not isinstance(history, History):
-        with open_source(history) as opened:
-            return sync(warehouse, opened, progress)
-    with warehouse:
-        return _Sync(warehouse, history, progress).run()
+    if isinstance(history, History):
+        with warehouse:
+            return _Sync(warehouse, history, progress).run([])
+    with heard() as damaged:
+        opened = open_source(history)
+    with opened, warehouse:
+        return _Sync(warehouse, opened, progress).run(damaged)
 
 
 class _Sync:
@@ -95,13 +98,15 @@ class _Sync:
         self.failed = 0
         self.skipped: list[Skip] = []
 
-    def run(self) -> SyncReport:
+    def run(self, damaged: list[Skip]) -> SyncReport:
+        """Sync. `damaged`: what could not be read when the history was opened."""
         look = self.history.fingerprint()
         seen = self.unchanged(look)
         if seen is not None:
             return SyncReport(seen, unchanged=seen, rows=self.rows, seconds=self.seconds)
-        with heard() as damaged:
+        with heard() as found:
             listed = self.history.listed()
+        damaged = list(dict.fromkeys([*damaged, *found]))
         known = {row["session_id"]: row for row in self.warehouse.query(statement("known"))}
         jobs = [self.job(each) for each in listed if self.changed(each, known.get(each.record.id))]
         self.read(jobs)
@@ -168,7 +173,7 @@ class _Sync:
     def read(self, jobs: list[Job]) -> None:
         done = 0
         self.progress(done, len(jobs))
-        for batch in batches(jobs):
+        for batch in read(jobs):
             self.skipped += self.warehouse.put(batch)
             self.count(batch)
             done += len(batch.read) + len(batch.failed)

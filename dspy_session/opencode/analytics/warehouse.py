@@ -10,18 +10,24 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from dspy_session.errors import FormatError, MissingExtraError, SourceNotFoundError, WarehouseBusyError
+from dspy_session.errors import (
+    ConfigurationError,
+    FormatError,
+    MissingExtraError,
+    SourceNotFoundError,
+    WarehouseBusyError,
+)
 from dspy_session.opencode import _arrow
 from dspy_session.opencode.analytics import _schema
 from dspy_session.opencode.analytics import sync as syncing
-from dspy_session.opencode.analytics._batches import STORED, Batch, Job, batches
-from dspy_session.opencode.analytics._state import LOOKS
+from dspy_session.opencode.analytics._batches import STORED, Batch, Job, batches, whole
+from dspy_session.opencode.analytics._state import LOOKS, SKIPPED
 from dspy_session.opencode.analytics._statements import statement
 from dspy_session.opencode.analytics._table import Table
 from dspy_session.opencode.analytics.tables import FORM
@@ -76,6 +82,11 @@ class Warehouse:
 
     def __enter__(self) -> Warehouse:
         self._hold()
+        try:
+            self._opened()
+        except BaseException:
+            self._let_go()
+            raise
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -102,7 +113,10 @@ class Warehouse:
         Raises:
             SourceNotFoundError: nothing of OpenCode's is there.
             SourceFormatError: the only source is damaged as a whole. Anything less is skipped and counted.
+            ConfigurationError: the warehouse was opened with `read_only`.
         """
+        if self.read_only:
+            raise ConfigurationError(f"{self.path} was opened with read_only=True, and cannot be synced into")
         with self._writing:
             return syncing.sync(self, history, progress)
 
@@ -155,12 +169,12 @@ class Warehouse:
         with self._writing, self._connected() as cursor:
             cursor.execute(statement("name_fork_sources"))
 
-    def settle(self, look: Sequence[Any], damaged: Iterable[Skip], places: list[str]) -> None:
+    def settle(self, look: tuple[Any, ...], damaged: Iterable[Skip], places: list[str]) -> None:
         """Remember a look at a history (a row of `looks`), and which of its places could not be read."""
         rows = [(None, skip.path, skip.row, skip.reason) for skip in damaged]
         batch = Batch()
-        batch.add(STORED[-1], rows)
-        batch.add(LOOKS, [look])
+        batch.add(whole(SKIPPED), rows)
+        batch.add(whole(LOOKS), [look])
         with self._writing, self._connected() as cursor, _transaction(cursor):
             cursor.execute("DELETE FROM looks WHERE history = ?", [look[0]])
             cursor.execute(
@@ -175,16 +189,19 @@ class Warehouse:
         """A cursor of one's own. The file is opened for the first user, and let go by the last."""
         self._hold()
         try:
-            with self._lock:
-                if self._connection is None:
-                    self._connection = self._open()
-                cursor = self._connection.cursor()
+            cursor = self._opened().cursor()
             try:
                 yield cursor
             finally:
                 cursor.close()
         finally:
             self._let_go()
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._open()
+            return self._connection
 
     def _hold(self) -> None:
         with self._lock:
