@@ -123,12 +123,10 @@ class Moment:
 
 
 def _in_utc(at: datetime, zone: str | None) -> datetime:
+    offset = timedelta() if zone is None or zone in "Zz" else _offset(zone)
     try:
-        if zone is None:
-            return at.astimezone(timezone.utc)
-        offset = timedelta() if zone in "Zz" else _offset(zone)
-        return (at - offset).replace(tzinfo=timezone.utc)
-    except (OverflowError, OSError):
+        return at.astimezone(timezone.utc) if zone is None else (at - offset).replace(tzinfo=timezone.utc)
+    except (OverflowError, OSError, ValueError):
         # The first and the last days of the calendar lie outside it in another zone.
         return at.replace(tzinfo=timezone.utc)
 
