@@ -22,6 +22,7 @@ from dspy import History
 from dspy_session import _context, _training
 from dspy_session._attempts import Attempt
 from dspy_session._editing import replaced
+from dspy_session._exchange import Exchange, has_stand_in, keep
 from dspy_session._folding import Fold, afold, due, fold, run_apart
 from dspy_session._injection import ADOPTER
 from dspy_session._locks import CallLock
@@ -33,7 +34,7 @@ from dspy_session.errors import HistoryTypeError, StoreError, UnboundStateError
 from dspy_session.history import HistoryView
 from dspy_session.memory import NodePolicy, memory_message
 from dspy_session.state import SessionState
-from dspy_session.turns import Call, Exchange, Turn, TurnRecord, Usage, has_stand_in, keep
+from dspy_session.turns import Call, Turn, TurnRecord, Usage
 from dspy_session.windows import seen
 
 if TYPE_CHECKING:

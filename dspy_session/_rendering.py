@@ -31,9 +31,9 @@ from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER, split_me
 
 from dspy_session import _context
 from dspy_session._disguise import identity
+from dspy_session._exchange import Message
 from dspy_session._signatures import Facts, Signature, facts, foreign, showing
 from dspy_session.history import HistoryView, SessionHistory, as_message, messages_of
-from dspy_session.turns import Message
 
 Chat = dict[str, Any]
 

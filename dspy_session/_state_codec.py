@@ -14,13 +14,14 @@ from typing import Any
 
 import pydantic
 
+from dspy_session._exchange import ALL_FIELDS, Exchange, Message, Projection
 from dspy_session.codec.upgrades import checked
 from dspy_session.codec.values import Decoder, Encoder
 from dspy_session.codec.wire import VERSION
 from dspy_session.errors import FormatError
 from dspy_session.history import HistoryView, Log, Position, Summary
 from dspy_session.state import Branch, Episode, NodeMark, SessionState
-from dspy_session.turns import ALL_FIELDS, Call, Exchange, Message, Note, Projection, TurnRecord, Usage
+from dspy_session.turns import Call, Note, TurnRecord, Usage
 
 WHAT = "session state"
 

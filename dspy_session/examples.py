@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import dspy
 
+from dspy_session._exchange import output_name, private
 from dspy_session.errors import ConfigurationError
 from dspy_session.history import HistoryView
-from dspy_session.turns import Call, Turn, output_name, private
+from dspy_session.turns import Call, Turn
 
 logger = logging.getLogger("dspy_session")
 

@@ -22,10 +22,10 @@ from typing import Any, Literal, get_args
 
 import dspy
 
+from dspy_session._exchange import Message
 from dspy_session._injection import is_session, parts
 from dspy_session._options import Options, one_of
 from dspy_session.errors import ConfigurationError, UnknownPathError
-from dspy_session.turns import Message
 
 Isolation = Literal["isolated", "shared"]
 Lifespan = Literal["persistent", "episodic", "stateless"]

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from dspy import History
 
 from dspy_session._attempts import Attempts
+from dspy_session._exchange import Message, Projection
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import HistoryView, Position, Summary
-from dspy_session.turns import Message, Note, Projection, Turn, TurnRecord, turns_of
+from dspy_session.turns import Note, Turn, TurnRecord, turns_of
 
 
 @dataclass(frozen=True, slots=True)
