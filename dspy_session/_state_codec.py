@@ -15,12 +15,13 @@ from typing import Any
 import pydantic
 
 from dspy_session._exchange import ALL_FIELDS, Exchange, Message, Projection
+from dspy_session._marks import Branch, Episode, NodeMark
 from dspy_session.codec.upgrades import checked
 from dspy_session.codec.values import Decoder, Encoder
 from dspy_session.codec.wire import VERSION
 from dspy_session.errors import FormatError
 from dspy_session.history import HistoryView, Log, Position, Summary
-from dspy_session.state import Branch, Episode, NodeMark, SessionState
+from dspy_session.state import SessionState
 from dspy_session.turns import Call, Note, TurnRecord, Usage
 
 WHAT = "session state"
