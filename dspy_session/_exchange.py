@@ -18,7 +18,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from dspy_session.codec.values import StandIn, type_name
+from dspy_session.codec.stand_in import StandIn, type_name
 
 ATOMS = (str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, Enum, uuid.UUID)
 _message_keys = itertools.count()
