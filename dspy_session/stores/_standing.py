@@ -22,11 +22,8 @@ class Found:
 
 def find(run: Run, p: Position, turn: Any) -> Found | None:
     """A turn of the line, by its id as the dialect stores it."""
-    rows = run(
-        "SELECT segment, idx, version, digest FROM turn WHERE family = ? AND id = ?",
-        p.family,
-        turn,
-    )
+    sql = "SELECT segment, idx, version, digest FROM turn WHERE family = ? AND id = ?"
+    rows = run(sql, p.family, turn)
     if not rows:
         return None
     spans = {span.segment: span for span in line(run, p, min(row[1] for row in rows))}

@@ -19,10 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from ..errors import (
-    ConversationNotFoundError,
-    FormatError,
-)
+from ..errors import ConversationNotFoundError, FormatError
 from . import _documents as documents
 from ._documents import Commit
 from ._redis_rows import as_text, check_rows, commit_rows, read_window
