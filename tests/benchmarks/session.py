@@ -26,7 +26,7 @@ from typing import Any
 import dspy
 
 from dspy_session import Session, sessionify, windows
-from dspy_session._rendering import RENDERED
+from dspy_session._rendered import RENDERED
 
 QUESTION = "What should I pack for the weather on the fourth day of the trip, and where do I buy it? ({})"
 ANSWER = "Layers: a light sweater, a rain jacket and two shirts; any department store has them. ({})"
@@ -247,7 +247,7 @@ def memory(turns: int = 3_000, size: int = 1_024) -> None:
 
 def render_cache() -> None:
     """That the cache of rendered turns keeps its cap."""
-    from dspy_session._rendering import CACHE_BYTES
+    from dspy_session._rendered import CACHE_BYTES
 
     RENDERED.clear()
     with dspy.context(lm=InstantLM()):
