@@ -23,7 +23,7 @@ from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import seen
 
 if TYPE_CHECKING:
-    from dspy_session._calls import Frame
+    from dspy_session._open_turns import Frame
 
 
 class _Staged:
