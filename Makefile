@@ -10,17 +10,18 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
 EXTRAS := test,postgres,redis,crypto,parquet
 WORKERS ?= 2
 
-.PHONY: help demo test crash lint format bench docs clean
+.PHONY: help demo test crash lint format bench docs reference clean
 
 help:
-	@echo 'make demo    hold a conversation, offline (MODEL=provider/name: with a real model)'
-	@echo 'make test    the whole test suite'
-	@echo 'make crash   kill writers of every store, 300 times each'
-	@echo 'make lint    style, types, imports'
-	@echo 'make format  put the style right'
-	@echo 'make bench   what a session costs, beside the same work without one'
-	@echo 'make docs    write what the code in README and docs prints into the pages'
-	@echo 'make clean   remove what these commands made'
+	@echo 'make demo       hold a conversation, offline (MODEL=provider/name: with a real model)'
+	@echo 'make test       the whole test suite'
+	@echo 'make crash      kill writers of every store, 300 times each'
+	@echo 'make lint       style, types, imports'
+	@echo 'make format     put the style right'
+	@echo 'make bench      what a session costs, beside the same work without one'
+	@echo 'make docs       write what the code in README and docs prints into the pages'
+	@echo 'make reference  build the documentation into build/docs, the reference among it'
+	@echo 'make clean      remove what these commands made'
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
@@ -42,6 +43,11 @@ $(VENV)/.installed-test: pyproject.toml | $(RUN)
 $(VENV)/.installed-lint: pyproject.toml | $(RUN)
 	@echo 'Installing into $(VENV), with the linters …'
 	@$(PIP) -e '.[$(EXTRAS),lint]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-docs: pyproject.toml | $(RUN)
+	@echo 'Installing into $(VENV), with what builds the documentation …'
+	@$(PIP) -e '.[$(EXTRAS),docs]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 demo: $(VENV)/.installed
@@ -73,6 +79,9 @@ docs: $(VENV)/.installed-test
 	$(RUN) -m docs._scripts.pages
 	$(RUN) -m docs._scripts.notebooks
 
+reference: $(VENV)/.installed-docs
+	$(RUN) -m sphinx -b html -W -q docs build/docs
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist docs/reference/api .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

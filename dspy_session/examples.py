@@ -1,4 +1,4 @@
-"""Turns become `dspy.Example`s: scoring, filtering, and splits that do not leak.
+"""Turns become examples (`dspy.Example`): scoring, filtering, and splits that do not leak.
 
 An example remembers the conversation and the turn that it comes from under names that DSPy keeps to itself
 (`dspy_…`), so that neither a model nor an optimizer's prompt is shown them.

@@ -3,13 +3,15 @@
 A node is a predictor under an app made by `with_memory`, or a session that is a part of a program. Its policy says
 what it is shown and what it records:
 
-| policy | is shown | records |
-|---|---|---|
-| isolated, persistent | its own earlier calls, in its own fields | each call |
-| isolated, episodic | its own calls of this root turn, its long-term memory | until the turn ends, then consolidated |
-| isolated, stateless | nothing | nothing |
-| shared | the root conversation | nothing |
-| not enabled | nothing: it is the bare predictor | nothing |
+====================  =====================================================  ======================================
+policy                is shown                                               records
+====================  =====================================================  ======================================
+isolated, persistent  its own earlier calls, in its own fields               each call
+isolated, episodic    its own calls of this root turn, its long-term memory  until the turn ends, then consolidated
+isolated, stateless   nothing                                                nothing
+shared                the root conversation                                  nothing
+not enabled           nothing: it is the bare predictor                      nothing
+====================  =====================================================  ======================================
 """
 
 from __future__ import annotations

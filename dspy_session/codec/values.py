@@ -1,22 +1,20 @@
 """Field values ↔ JSON, with their types.
 
 Strings, finite numbers, booleans, None, lists, and dicts with string keys stand for themselves. Everything else is an
-object with the key `$type`:
+object with the key `$type`, and further keys for each type:
 
-| `$type` | further keys | value |
-|---|---|---|
-| `tuple`, `set`, `frozenset` | `items` | a collection |
-| `dict` | `items`: pairs | a dict whose keys are not all strings, or that has a key beginning with `$` |
-| `bytes`, `bytearray` | `base64` | bytes |
-| `float` | `value`: `nan`, `inf`, `-inf` | what JSON has no number for |
-| `complex` | `real`, `imag` | a complex number |
-| `datetime`, `date`, `time` | `iso` | ISO 8601 |
-| `timedelta` | `days`, `seconds`, `microseconds` | a duration |
-| `decimal`, `uuid`, `path` | `value` | their text |
-| `enum` | `class`, `name`; or `value` for several flags at once | a member |
-| `dataclass`, `model` | `class`, `fields` | a dataclass or pydantic model |
-| `example`, `prediction` | `fields`, `inputs` | a `dspy.Example`, a `dspy.Prediction` |
-| `stand-in` | `class`, `text`, `data` | a value whose type could not be kept |
+- `tuple`, `set`, `frozenset`: `items`.
+- `dict`: `items`, in pairs; a dict whose keys are not all strings, or that has a key beginning with `$`.
+- `bytes`, `bytearray`: `base64`.
+- `float`: `value`, which is `nan`, `inf` or `-inf`; JSON has no number for them.
+- `complex`: `real`, `imag`.
+- `datetime`, `date`, `time`: `iso`, in ISO 8601.
+- `timedelta`: `days`, `seconds`, `microseconds`.
+- `decimal`, `uuid`, `path`: `value`, their text.
+- `enum`: `class` and `name`; or `value` for several flags at once.
+- `dataclass`, `model` (pydantic's): `class`, `fields`.
+- `example`, `prediction` (DSPy's): `fields`, `inputs`.
+- `stand-in`: `class`, `text`, `data`; a value whose type could not be kept.
 
 `class` is `module:qualified.name`. A class is never imported for it: it must be one of DSPy's types, be named in the
 program's signature, or be passed by the loading program as `types=[…]`.
