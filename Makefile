@@ -64,7 +64,7 @@ lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(RUN) -m mypy
-	$(RUN) -m mypy tests/typing/public_api.py
+	$(RUN) -m mypy tests/typing/public_*.py
 	$(VENV)/bin/pyright --pythonpath $(RUN)
 
 api: $(VENV)/.installed-test
