@@ -18,14 +18,14 @@ from dspy_session.errors import AddressError, ConfigurationError, MissingExtraEr
 from dspy_session.opencode.analytics.asking import Tables
 from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.opencode.history import History
-from dspy_session.server.answering import Reply, Service, failure
-from dspy_session.server.assets import assets
-from dspy_session.server.description import describe
-from dspy_session.server.guards import HEADERS, LOOPBACK_NAMES, Gate, Hosts, check_binding
-from dspy_session.server.live import PATIENCE, Live, Progress, Sync
-from dspy_session.server.pages import OPENED, login_page
-from dspy_session.server.questions import no_report
-from dspy_session.server.routes import Route, routes, status_route
+from dspy_session.server._answering import Reply, Service, failure
+from dspy_session.server._assets import assets
+from dspy_session.server._description import describe
+from dspy_session.server._guards import HEADERS, LOOPBACK_NAMES, Gate, Hosts, check_binding
+from dspy_session.server._live import PATIENCE, Live, Progress, Sync
+from dspy_session.server._pages import OPENED, login_page
+from dspy_session.server._questions import no_report
+from dspy_session.server._routes import Route, routes, status_route
 
 try:
     import uvicorn
@@ -102,7 +102,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.gate = gate
+    app.state.gate, app.state.live = gate, live
     return app
 
 

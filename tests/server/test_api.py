@@ -17,7 +17,7 @@ from dspy_session.opencode.analytics.filters import Filter
 from dspy_session.opencode.analytics.reports import Reports
 from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.server import running
-from dspy_session.server.routes import routes
+from dspy_session.server._routes import routes
 from tests.server.histories import conversation, written
 
 SECRET = "sk-ant-api03-0123456789abcdefABCDEF"

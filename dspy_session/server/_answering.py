@@ -11,9 +11,9 @@ from typing import Any
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.opencode.analytics.asking import Tables
 from dspy_session.opencode.exports.redaction import Redactor
-from dspy_session.server.parameters import BadRequest, read_query
-from dspy_session.server.questions import Asked, Memory
-from dspy_session.server.routes import Route
+from dspy_session.server._parameters import BadRequest, read_query
+from dspy_session.server._questions import Asked, Memory
+from dspy_session.server._routes import Route
 
 _log = logging.getLogger("dspy_session.server")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dspy_session.server.release import release
-from dspy_session.server.routes import Route
+from dspy_session.server._release import release
+from dspy_session.server._routes import Route
 
 Json = dict[str, Any]
 

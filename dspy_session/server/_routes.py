@@ -11,11 +11,11 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from dspy_session.opencode.analytics.reports import Reports
-from dspy_session.server import questions
-from dspy_session.server.release import release
-from dspy_session.server.parameters import Choice, Flag, Integer, Json, Moment, Parameter, Text
-from dspy_session.server.questions import Asked
-from dspy_session.server.schemas import ANSWERS, PAGE_META, SESSIONS, report_schema
+from dspy_session.server import _questions as questions
+from dspy_session.server._release import release
+from dspy_session.server._parameters import Choice, Flag, Integer, Json, Moment, Parameter, Text
+from dspy_session.server._questions import Asked
+from dspy_session.server._schemas import ANSWERS, PAGE_META, SESSIONS, report_schema
 
 
 @dataclass(frozen=True)
