@@ -43,6 +43,7 @@ function filtersOf(query) {
 // -- drawing --
 
 let drawing = 0;
+let drawn = false;
 
 async function draw({ again = false } = {}) {
   const mine = ++drawing;
@@ -75,6 +76,7 @@ async function draw({ again = false } = {}) {
   document.title = `${title.trim()} · OpenCode's history`;
   if (restore) restore();
   else arrive(view);
+  drawn = true;
 }
 
 function arrive(view) {
@@ -84,7 +86,8 @@ function arrive(view) {
     target.focus({ preventScroll: true });
   } else {
     window.scrollTo(0, 0);
-    if (document.activeElement === document.body || document.activeElement === null) main.focus({ preventScroll: true });
+    // The link that was followed is gone. At the first visit, reading begins at the top.
+    if (drawn && document.activeElement === document.body) main.focus({ preventScroll: true });
   }
 }
 
