@@ -20,7 +20,8 @@
     │   └── StoreUnavailableError (ConnectionError)
     └── OpenCodeError                        OpenCode's history cannot be read
         ├── SourceNotFoundError (FileNotFoundError)
-        └── SourceFormatError (ValueError)   names the file, and the row where there is one
+        ├── SourceFormatError (ValueError)   names the file, and the row where there is one
+        └── WarehouseBusyError (TimeoutError)  another process holds the warehouse's file
 
 Each also subclasses the builtin that a caller would naturally catch.
 """
@@ -138,3 +139,7 @@ class SourceNotFoundError(OpenCodeError, FileNotFoundError):
 
 class SourceFormatError(OpenCodeError, ValueError):
     """A file is not a history of OpenCode, or a part of it is damaged."""
+
+
+class WarehouseBusyError(OpenCodeError, TimeoutError):
+    """Another process held the warehouse's file for longer than was waited."""

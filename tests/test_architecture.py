@@ -20,6 +20,7 @@ EXTRAS = {
     "redis": "redis",
     "cryptography": "crypto",
     "pyarrow": "parquet",
+    "duckdb": "analytics",
     "opentelemetry": "otel",
 }
 

@@ -1,47 +1,61 @@
-"""A session's record as the rows of the warehouse's tables: tuples in the order of the columns."""
+"""A session's record as rows of the warehouse's tables: tuples in the order of the columns of their shape."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from dspy_session.opencode import _fields as read
-from dspy_session.opencode.analytics._failures import error_class
 from dspy_session.opencode.analytics._operations import operations
-from dspy_session.opencode.analytics.tables import TABLES
-from dspy_session.opencode.grouping import reverted_ids
-from dspy_session.opencode.outcomes import SHELLS, outcome
-from dspy_session.opencode.parts import (
-    CompactionPart,
-    FilePart,
-    Part,
-    PatchPart,
-    ReasoningPart,
-    RetryPart,
-    StepFinish,
-    StepStart,
-    SubtaskPart,
-    TextPart,
-    ToolCall,
+from dspy_session.opencode.analytics._part_rows import (
+    HEAD,
+    KINDS,
+    OTHER,
+    TAIL,
+    Context,
+    Kind,
+    as_json,
+    token_values,
 )
+from dspy_session.opencode.analytics._table import Table
+from dspy_session.opencode.analytics.tables import PARTS, TABLES
+from dspy_session.opencode.grouping import reverted_ids
+from dspy_session.opencode.outcomes import outcome
+from dspy_session.opencode.parts import PatchPart, StepFinish, StepStart, TextPart, ToolCall
 from dspy_session.opencode.records import Message, SessionRecord, Step, Turn
 from dspy_session.opencode.skills import skill_uses
-from dspy_session.opencode.tokens import ZERO, Tokens, Usage, read_usage
-
-SUMMARY = 500
-"""Characters of a tool's result that are kept."""
+from dspy_session.opencode.tokens import Usage, read_usage
 
 Row = tuple[Any, ...]
 Rows = dict[str, list[Row]]
 
 
-def session_rows(record: SessionRecord, *, forked_from: str | None = None, skipped: int = 0) -> Rows:
-    """The rows of a session, by table. Times are milliseconds since the epoch.
+@dataclass(frozen=True)
+class Shape:
+    """Columns of a table in which rows come; those that are not among them are NULL."""
+
+    table: Table
+    columns: tuple[str, ...]
+
+
+def _shape(kind: Kind) -> Shape:
+    return Shape(PARTS, (*HEAD, *kind.columns, *TAIL))
+
+
+SHAPES: dict[str, Shape] = {
+    **{table.name: Shape(table, table.names) for table in TABLES if table is not PARTS},
+    **{kind.name: _shape(kind) for kind in (*KINDS.values(), OTHER)},
+}
+"""The shapes that `session_rows` gives rows in. Each kind of part has its own: most of the columns of `parts`
+concern few of them, and a NULL takes as long to make as a value."""
+
+
+def session_rows(record: SessionRecord, *, skipped: int = 0) -> Rows:
+    """The rows of a session, by shape. Times are milliseconds since the epoch.
 
     Args:
         record: the session.
-        forked_from: the session that it was copied from.
         skipped: how many of its messages and parts could not be read.
     """
     made = _Maker(record)
@@ -52,8 +66,21 @@ def session_rows(record: SessionRecord, *, forked_from: str | None = None, skipp
     made.steps()
     made.skills()
     made.todos()
-    made.session(forked_from, skipped)
+    made.session(skipped)
     return made.rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What the rows of a message and of its parts have in common."""
+
+    message: Message
+    id: str
+    turn: int | None
+    made: int | None
+    ended: int | None
+    copied: bool
+    undone: bool
 
 
 class _Maker:
@@ -61,7 +88,8 @@ class _Maker:
 
     def __init__(self, record: SessionRecord) -> None:
         self.record = record
-        self.rows: Rows = {table.name: [] for table in TABLES}
+        self.id = record.id
+        self.rows: Rows = {name: [] for name in SHAPES}
         self.turn_of = {m.id: turn.index for turn in record.turns for m in turn.messages}
         self.copied = {message.id for message in record.messages[: record.copied_messages]}
         self.dead = reverted_ids(record)
@@ -70,14 +98,15 @@ class _Maker:
         }
         self.seq_of: dict[str, int] = {}
 
-    def marks(self, message: Message, part: Part | None = None) -> tuple[bool, bool]:
-        """`copied` and `reverted`."""
-        undone = message.id in self.dead or (part is not None and part.id in self.dead)
-        return message.id in self.copied, undone
+    def place(self, message: Message) -> _Place:
+        """Where a message stands."""
+        name, made = message.id, message.created or None
+        turn, copied = self.turn_of.get(name), name in self.copied
+        return _Place(message, name, turn, made, message.completed, copied, name in self.dead)
 
     # -- one row a session --
 
-    def session(self, forked_from: str | None, skipped: int) -> None:
+    def session(self, skipped: int) -> None:
         record = self.record
         ended = max((m.completed or m.created for m in record.messages), default=None)
         replies = [m for m in record.messages if m.role == "assistant" and not m.is_summary]
@@ -85,7 +114,7 @@ class _Maker:
         root = record.worktree if record.worktree not in (None, "/", "") else record.directory
         self.rows["sessions"].append(
             (
-                record.id,
+                self.id,
                 record.project_id,
                 _last_name(root),
                 record.worktree,
@@ -96,7 +125,7 @@ class _Maker:
                 record.parent_id,
                 not record.is_child,
                 record.is_fork,
-                forked_from,
+                read.optional_text(read.mapping(record.info.get("fork")).get("sessionID")),
                 replies[-1].agent if replies else None,
                 record.created or None,
                 record.updated or None,
@@ -116,37 +145,36 @@ class _Maker:
 
     def todos(self) -> None:
         self.rows["todos"] += [
-            (self.record.id, place, todo.content, todo.status, todo.priority)
+            (self.id, place, todo.content, todo.status, todo.priority)
             for place, todo in enumerate(self.record.todos)
         ]
 
     # -- messages and their parts --
 
     def message(self, seq: int, message: Message) -> None:
+        at = self.place(message)
         raw, error = message.raw, message.error
-        named = raw if "modelID" in raw else read.mapping(raw.get("model"))
+        provider, model = _named(message)
         path, summary = read.mapping(raw.get("path")), read.mapping(raw.get("summary"))
-        stored = message.raw.get("tokens")
-        usage = read_usage(
-            stored, message.stored_cost, "message", self.record.version, read.text(named.get("providerID"))
-        )
+        cost, version = message.stored_cost, self.record.version
+        usage = read_usage(raw.get("tokens"), cost, "message", version, provider or "")
         self.rows["messages"].append(
             (
-                message.id,
-                self.record.id,
+                at.id,
+                self.id,
                 seq,
-                self.turn_of.get(message.id),
+                at.turn,
                 message.parent_id,
                 message.role,
                 message.agent,
-                read.optional_text(named.get("providerID")),
-                read.optional_text(named.get("modelID")),
+                provider,
+                model,
                 message.model or None,
                 read.optional_text(raw.get("mode")),
-                message.created or None,
-                message.completed,
-                message.stored_cost,
-                *_tokens(usage.tokens),
+                at.made,
+                at.ended,
+                cost,
+                *token_values(usage),
                 message.finish,
                 read.optional_text(path.get("cwd")),
                 read.optional_text(path.get("root")),
@@ -155,77 +183,61 @@ class _Maker:
                 None if error is None else error.name,
                 None if error is None else error.message,
                 None if error is None else error.status_code,
-                None if error is None else _json(error.raw),
-                *self.marks(message),
+                None if error is None else as_json(error.raw),
+                at.copied,
+                at.undone,
             )
         )
-        for part in message.parts:
-            self.part(message, part)
+        self.parts(at)
 
-    def part(self, message: Message, part: Part) -> None:
-        seq = len(self.rows["parts"])
-        self.seq_of[part.id] = seq
-        usage = self.usage_of.get(part.id) if isinstance(part, StepFinish) else None
-        started, ended = getattr(part, "started", None), getattr(part, "ended", None)
-        marks = self.marks(message, part)
-        own = _FIELDS[type(part)](part) if type(part) in _FIELDS else {}
-        get = own.get
-        self.rows["parts"].append(
-            (
-                part.id,
-                self.record.id,
-                message.id,
-                self.turn_of.get(message.id),
-                seq,
-                part.type,
-                *[get(name) for name in _BEFORE_TIMES],
-                started or message.created or None,
-                ended,
-                None if started is None or ended is None else max(0, ended - started),
-                *[get(name) for name in _AFTER_TIMES],
-                usage.cost if usage is not None else None,
-                *(_tokens(usage.tokens) if usage is not None else _NO_TOKENS),
-                *marks,
-            )
-        )
-        if isinstance(part, (StepStart, StepFinish)):
-            self.step_event(message, part, seq, usage or Usage(), marks)
-        elif isinstance(part, ToolCall):
-            self.tool(message, part, seq, marks)
-        elif isinstance(part, PatchPart) and part.hash:
-            row = (part.id, self.record.id, message.id, seq, part.hash, list(part.files))
-            self.rows["patches"].append((*row, message.completed or message.created or None, *marks))
+    def parts(self, at: _Place) -> None:
+        for seq, part in enumerate(at.message.parts, len(self.seq_of)):
+            name = part.id
+            self.seq_of[name or f"{seq}"] = seq
+            undone = at.undone or name in self.dead
+            kind = KINDS.get(type(part), OTHER)
+            usage = self.usage_of.get(name) if kind.counts else None
+            head = name, self.id, at.id, at.turn, seq, part.type
+            own = kind.values(part, Context(at.made, usage))
+            self.rows[kind.name].append((*head, *own, at.copied, undone))
+            if isinstance(part, ToolCall):
+                self.tool(at, part, seq, undone)
+            elif isinstance(part, (StepStart, StepFinish)):
+                self.step_event(at, part, seq, usage or Usage(), undone)
+            elif isinstance(part, PatchPart) and part.hash:
+                row = (name, self.id, at.id, seq, part.hash, list(part.files), at.ended or at.made)
+                self.rows["patches"].append((*row, at.copied, undone))
 
     def step_event(
-        self, message: Message, part: StepStart | StepFinish, seq: int, usage: Usage, marks: tuple[bool, bool]
+        self, at: _Place, part: StepStart | StepFinish, seq: int, usage: Usage, undone: bool
     ) -> None:
         done = isinstance(part, StepFinish)
         self.rows["step_events"].append(
             (
                 part.id,
-                self.record.id,
-                message.id,
+                self.id,
+                at.id,
                 seq,
                 "finish" if done else "start",
                 part.reason if isinstance(part, StepFinish) else None,
                 part.snapshot,
                 usage.cost,
-                *_tokens(usage.tokens),
-                (message.completed if done else None) or message.created or None,
-                *marks,
+                *token_values(usage),
+                (at.ended if done else None) or at.made,
+                at.copied,
+                undone,
             )
         )
 
-    def tool(self, message: Message, call: ToolCall, seq: int, marks: tuple[bool, bool]) -> None:
-        at = call.started or message.created or None
-        turn = self.turn_of.get(message.id)
+    def tool(self, at: _Place, call: ToolCall, seq: int, undone: bool) -> None:
+        made = call.started or at.made
         self.rows["file_operations"] += [
             (
                 call.id,
                 place,
-                self.record.id,
-                message.id,
-                turn,
+                self.id,
+                at.id,
+                at.turn,
                 seq,
                 each.operation,
                 call.tool,
@@ -234,8 +246,9 @@ class _Maker:
                 each.deletions,
                 each.diff,
                 call.succeeded,
-                at,
-                *marks,
+                made,
+                at.copied,
+                undone,
             )
             for place, each in enumerate(operations(call))
         ]
@@ -244,17 +257,18 @@ class _Maker:
             self.rows["delegations"].append(
                 (
                     call.id,
-                    message.id,
-                    self.record.id,
-                    turn,
-                    message.agent,
+                    at.id,
+                    self.id,
+                    at.turn,
+                    at.message.agent,
                     read.optional_text(agent),
                     call.child_session_id,
                     read.optional_text(call.input.get("description")),
                     call.succeeded,
-                    at,
+                    made,
                     _ms(call.duration),
-                    *marks,
+                    at.copied,
+                    undone,
                 )
             )
 
@@ -267,7 +281,7 @@ class _Maker:
         marks = turn.copied, turn.reverted
         self.rows["turns"].append(
             (
-                self.record.id,
+                self.id,
                 turn.index,
                 turn.user.id,
                 turn.replies[-1].id if turn.replies else None,
@@ -283,7 +297,7 @@ class _Maker:
                 len(turn.steps),
                 len(turn.tool_calls),
                 turn.usage.cost,
-                *_tokens(turn.usage.tokens),
+                *token_values(turn.usage),
                 came.success,
                 came.signal,
                 came.detail,
@@ -292,7 +306,7 @@ class _Maker:
         )
         self.rows["diffs"] += [
             (
-                self.record.id,
+                self.id,
                 turn.user.id,
                 turn.index,
                 place,
@@ -315,17 +329,16 @@ class _Maker:
 
     def step(self, step: Step, number: int, last: bool) -> Row:
         message, usage = step.message, step.usage
-        raw = message.raw
-        named = raw if "modelID" in raw else read.mapping(raw.get("model"))
+        provider, model = _named(message)
         return (
             f"{message.id}:{number}",
-            self.record.id,
+            self.id,
             message.id,
             None if message.is_summary else self.turn_of.get(message.id),
             step.index,
             message.agent,
-            read.optional_text(named.get("providerID")),
-            read.optional_text(named.get("modelID")),
+            provider,
+            model,
             message.model or None,
             message.created or None,
             message.completed,
@@ -334,7 +347,7 @@ class _Maker:
             usage.source,
             usage.accounting,
             sorted(usage.issues),
-            *_tokens(usage.tokens),
+            *token_values(usage),
             len(step.tool_calls),
             message.error.name if last and message.error is not None else None,
             step.retried,
@@ -347,14 +360,15 @@ class _Maker:
         messages = {message.id: message for message in self.record.messages}
         for number, use in enumerate(skill_uses(self.record.messages)):
             message = messages[use.message_id]
+            at = self.place(message)
             part = use.call or next((p for p in message.parts if isinstance(p, TextPart)), None)
             called = use.call.id if use.call is not None else f"{message.id}:{number}"
             self.rows["skills"].append(
                 (
                     called,
                     message.id,
-                    self.record.id,
-                    self.turn_of.get(message.id),
+                    self.id,
+                    at.turn,
                     None if part is None else self.seq_of.get(part.id),
                     use.name,
                     use.how,
@@ -362,107 +376,21 @@ class _Maker:
                     use.at or None,
                     _ms(use.duration),
                     use.folder,
-                    *self.marks(message, use.call),
+                    at.copied,
+                    at.undone or (use.call is not None and use.call.id in self.dead),
                 )
             )
 
 
-# -- what is stored of each kind of part --
-
-_BEFORE_TIMES = (
-    "content",
-    "synthetic",
-    "tool_name",
-    "tool_status",
-    "tool_title",
-    "succeeded",
-    "interrupted",
-    "exit_code",
-    "call_id",
-    "arguments",
-    "command",
-    "result_summary",
-    "result_chars",
-    "error_message",
-    "error_class",
-    "error_data",
-    "child_session_id",
-    "files",
-)
-_AFTER_TIMES = (
-    "reasoning_text",
-    "anthropic_signature",
-    "compaction_auto",
-    "file_mime",
-    "file_name",
-    "file_url",
-    "file_size",
-)
-_NO_TOKENS = (None,) * 5
-
-
-def _of_tool(call: ToolCall) -> Mapping[str, Any]:
-    output = call.output
-    return {
-        "tool_name": call.tool,
-        "tool_status": call.status,
-        "tool_title": call.title,
-        "succeeded": call.succeeded,
-        "interrupted": call.interrupted,
-        "exit_code": call.exit_code,
-        "call_id": call.call_id,
-        "arguments": _json(call.input, ordered=True),
-        "command": read.optional_text(call.input.get("command")) if call.tool in SHELLS else None,
-        "result_summary": None if output is None else output[:SUMMARY],
-        "result_chars": None if output is None else len(output),
-        "error_message": call.error,
-        "error_class": error_class(call),
-        "child_session_id": call.child_session_id,
-        "files": list(call.files),
-    }
-
-
-def _of_file(part: FilePart) -> Mapping[str, Any]:
-    held = part.url.startswith("data:")
-    return {
-        "file_mime": part.mime,
-        "file_name": part.filename,
-        "file_url": None if held else part.url,
-        "file_size": part.size,
-        "synthetic": part.synthetic,
-    }
-
-
-def _of_retry(part: RetryPart) -> Mapping[str, Any]:
-    error = part.error
-    return {
-        "error_message": None if error is None else error.message,
-        "error_data": None if error is None else _json(error.raw),
-    }
-
-
-_FIELDS: dict[type[Part], Any] = {
-    TextPart: lambda part: {"content": part.text, "synthetic": part.synthetic},
-    ReasoningPart: lambda part: {"reasoning_text": part.text, "anthropic_signature": part.signature},
-    ToolCall: _of_tool,
-    FilePart: _of_file,
-    RetryPart: _of_retry,
-    SubtaskPart: lambda part: {"content": part.prompt},
-    CompactionPart: lambda part: {"compaction_auto": part.auto},
-    PatchPart: lambda part: {"files": list(part.files)},
-}
-
-
-def _tokens(tokens: Tokens = ZERO) -> tuple[int, int, int, int, int]:
-    return tokens.input, tokens.output, tokens.reasoning, tokens.cache_read, tokens.cache_write
+def _named(message: Message) -> tuple[str | None, str | None]:
+    """The ids of provider and model."""
+    raw = message.raw
+    named = raw if "modelID" in raw else read.mapping(raw.get("model"))
+    return read.optional_text(named.get("providerID")), read.optional_text(named.get("modelID"))
 
 
 def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
-
-
-def _json(value: Mapping[str, Any], *, ordered: bool = False) -> str:
-    return json.dumps(dict(value), ensure_ascii=False, sort_keys=ordered, default=str)
 
 
 def _last_name(folder: str | None) -> str | None:

@@ -7,53 +7,12 @@ spent in the other session) and `reverted` if the user undid it (its tokens were
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dspy_session.opencode.analytics._table import Column as Column
+from dspy_session.opencode.analytics._table import Table as Table
+from dspy_session.opencode.analytics._table import table as _table
 
 FORM = 1
 """Raised when the meaning of a column changes: sessions that were synced under another form are read again."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its name, DuckDB's type and what it holds."""
-
-    name: str
-    type: str
-    doc: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its rows' meaning, columns, primary key, and the columns that have an index of their own.
-
-    Attributes:
-        by_session: its rows belong to a session, and are replaced with it.
-    """
-
-    name: str
-    doc: str
-    columns: tuple[Column, ...]
-    key: tuple[str, ...]
-    indexes: tuple[str, ...] = ()
-    by_session: bool = True
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the columns, in order."""
-        return tuple(column.name for column in self.columns)
-
-
-def _table(
-    name: str, doc: str, key: str, columns: str, indexes: str = "", *, by_session: bool = True
-) -> Table:
-    """A table from lines of `name TYPE: meaning`."""
-    found = []
-    for line in filter(None, map(str.strip, columns.splitlines())):
-        declared, _, meaning = line.partition(": ")
-        column, _, kind = declared.partition(" ")
-        found.append(Column(column, kind, meaning))
-    return Table(name, doc, tuple(found), tuple(key.split()), tuple(indexes.split()), by_session)
-
 
 TOKENS = """
     tokens_input BIGINT: tokens sent and not served from a cache
@@ -97,7 +56,6 @@ SESSIONS = _table(
     skipped BIGINT: its damaged messages and parts, which are not here
     origin VARCHAR: the file or database that it was read from
     """,
-    "parent_id created_at",
 )
 
 MESSAGES = _table(
@@ -134,7 +92,6 @@ MESSAGES = _table(
     copied BOOLEAN: brought along by a fork
     reverted BOOLEAN: undone by the user
     """,
-    "session_id",
 )
 
 TURNS = _table(
@@ -200,7 +157,6 @@ STEPS = _table(
     copied BOOLEAN: brought along by a fork
     reverted BOOLEAN: undone by the user
     """,
-    "session_id",
 )
 
 STEP_EVENTS = _table(
@@ -269,7 +225,7 @@ PARTS = _table(
     result_summary VARCHAR: the first 500 characters of what the tool gave back
     result_chars BIGINT: how long that was, in characters
     error_message VARCHAR: why the call or the try failed
-    error_class VARCHAR: of a failed call: permission, timeout, aborted, invalid, not_found, auth, network, syntax, exit_code or tool_error
+    error_class VARCHAR: why a call failed: permission, timeout, aborted, invalid, exit_code, not_found, …
     error_data JSON: a retry's error as it is stored
     child_session_id VARCHAR: the sub-agent's session, for a task
     files VARCHAR[]: paths that the call names
@@ -290,7 +246,6 @@ PARTS = _table(
     copied BOOLEAN: brought along by a fork
     reverted BOOLEAN: undone by the user
     """,
-    "session_id",
 )
 
 FILE_OPERATIONS = _table(
@@ -315,7 +270,6 @@ FILE_OPERATIONS = _table(
     copied BOOLEAN: brought along by a fork
     reverted BOOLEAN: undone by the user
     """,
-    "session_id",
 )
 
 SKILLS = _table(
@@ -337,7 +291,6 @@ SKILLS = _table(
     copied BOOLEAN: brought along by a fork
     reverted BOOLEAN: undone by the user
     """,
-    "session_id",
 )
 
 DELEGATIONS = _table(
@@ -359,7 +312,6 @@ DELEGATIONS = _table(
     copied BOOLEAN: brought along by a fork
     reverted BOOLEAN: undone by the user
     """,
-    "session_id child_session_id",
 )
 
 TODOS = _table(
