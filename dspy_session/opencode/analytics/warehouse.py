@@ -24,7 +24,7 @@ from dspy_session.errors import (
     WarehouseBusyError,
 )
 from dspy_session.opencode import _arrow
-from dspy_session.opencode.analytics import _schema
+from dspy_session.opencode.analytics import _schema, parquet_files
 from dspy_session.opencode.analytics import sync as syncing
 from dspy_session.opencode.analytics._batches import STORED, Batch, Job, batches, whole
 from dspy_session.opencode.analytics._state import LOOKS, SKIPPED
@@ -138,6 +138,49 @@ class Warehouse:
         for batch in batches(Job(each, (each.id, "", -1, None, None, "", FORM, None)) for each in records):
             self.put(batch)
         self.name_fork_sources()
+
+    def to_parquet(self, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """Write the tables as Parquet files, one a table, in place of those that are there.
+
+        Each file is replaced as a whole, after all of them were written. Columns, types and meaning are those
+        of the tables; times are UTC without a zone, JSON is text.
+
+        Returns:
+            the files.
+        """
+        with self._connected() as cursor, _transaction(cursor):
+            return parquet_files.write(cursor, folder)
+
+    def merge(self, *folders: str | os.PathLike[str]) -> int:
+        """Take over sessions that others wrote with `to_parquet`. Of one that is here too, the newer one stays.
+
+        Args:
+            folders: folders with the files, or with one such folder for each machine; or addresses that DuckDB
+                can open, as `s3://bucket/machine`.
+
+        Returns:
+            how many sessions were taken.
+
+        Raises:
+            SourceNotFoundError: there are no such files.
+            FormatError: the files are of another kind, or of different exports.
+            UnsupportedVersionError: a newer release wrote them.
+        """
+        taken = 0
+        with self._writing, self._connected() as cursor:
+            for folder in parquet_files.each_folder(folders):
+                with _transaction(cursor):
+                    taken += parquet_files.merge(cursor, folder)
+        return taken
+
+    @classmethod
+    def from_parquet(
+        cls, *folders: str | os.PathLike[str], path: str | os.PathLike[str] | None = None
+    ) -> Warehouse:
+        """A warehouse of what others wrote with `to_parquet`, in a file or in memory: see `merge`."""
+        warehouse = cls(path)
+        warehouse.merge(*folders)
+        return warehouse
 
     def close(self) -> None:
         """Let go of the file, also inside a `with` block. One in memory is gone."""
