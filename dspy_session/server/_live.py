@@ -131,7 +131,9 @@ def _described(error: Exception) -> str:
     """What went wrong, in our own words where they are; of other errors, no internals."""
     if isinstance(error, DspySessionError):
         return str(error)
-    return "the server is ending" if isinstance(error, Stopped) else f"the sync failed: {type(error).__name__}"
+    return (
+        "the server is ending" if isinstance(error, Stopped) else f"the sync failed: {type(error).__name__}"
+    )
 
 
 def _now() -> str:

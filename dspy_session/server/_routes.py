@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from dspy_session.opencode.analytics.reports import Reports
 from dspy_session.server import _questions as questions
-from dspy_session.server._release import release
 from dspy_session.server._parameters import Choice, Flag, Integer, Json, Moment, Parameter, Text
 from dspy_session.server._questions import Asked
+from dspy_session.server._release import release
 from dspy_session.server._schemas import ANSWERS, PAGE_META, SESSIONS, report_schema
 
 

@@ -149,7 +149,11 @@ def _etag(revision: str, request: Request) -> str:
 
 
 def _caching(etag: str | None) -> dict[str, str]:
-    return {"Cache-Control": "no-store"} if etag is None else {"Cache-Control": "private, no-cache", "ETag": etag}
+    return (
+        {"Cache-Control": "no-store"}
+        if etag is None
+        else {"Cache-Control": "private, no-cache", "ETag": etag}
+    )
 
 
 def _sent(reply: Reply, etag: str | None = None, headers: Any = None) -> Response:
@@ -247,7 +251,9 @@ class _Guard:
         if path == "/":
             return RedirectResponse("/login", 303)
         challenge = {"WWW-Authenticate": 'Bearer realm="dspy-session"'}
-        return _sent(failure(401, "the token is missing or wrong: Authorization: Bearer …"), headers=challenge)
+        return _sent(
+            failure(401, "the token is missing or wrong: Authorization: Bearer …"), headers=challenge
+        )
 
 
 # -- the server --
@@ -286,9 +292,11 @@ def serve(
         ConfigurationError: the host is not this machine's own and there is no token, or a value is wrong.
         AddressError: the port is taken, or the host is not to be had.
     """
-    options = dict(compatible=compatible, redact=redact, hosts=tuple(hosts))
+    options = {"compatible": compatible, "redact": redact, "hosts": tuple(hosts)}
     with _prepared(warehouse, source, host, port, token, interval, options) as (server, listener, url, gate):
-        announce(f"OpenCode's history: {url if gate.open else f'{url}login/{gate.new_link()}'}  (Ctrl-C ends)")
+        announce(
+            f"OpenCode's history: {url if gate.open else f'{url}login/{gate.new_link()}'}  (Ctrl-C ends)"
+        )
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 
@@ -310,7 +318,7 @@ def running(
 
     The parameters and errors are those of `serve`.
     """
-    options = dict(compatible=compatible, redact=redact, hosts=tuple(hosts))
+    options = {"compatible": compatible, "redact": redact, "hosts": tuple(hosts)}
     with _prepared(warehouse, source, host, port, token, interval, options) as (server, listener, url, _):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

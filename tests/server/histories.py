@@ -47,7 +47,9 @@ def conversation(
         info["parentID"] = parent
     made = Conversation(info)
     for turn in range(turns):
-        made.messages += _turn(session, turn, info["time"]["created"] + turn * 60_000, prompt, thought, reply, secret)
+        made.messages += _turn(
+            session, turn, info["time"]["created"] + turn * 60_000, prompt, thought, reply, secret
+        )
     return made
 
 
@@ -57,7 +59,14 @@ def _turn(
     asked, answered = f"msg_{session}_{turn:04d}_0", f"msg_{session}_{turn:04d}_1"
     model = {"providerID": "lab", "modelID": "lab-large"}
     tokens = {"input": 100, "output": 20, "reasoning": 5, "cache": {"read": 1000, "write": 7}}
-    user = {"id": asked, "sessionID": session, "role": "user", "agent": "build", "model": model, "time": {"created": at}}
+    user = {
+        "id": asked,
+        "sessionID": session,
+        "role": "user",
+        "agent": "build",
+        "model": model,
+        "time": {"created": at},
+    }
     assistant = {
         "id": answered,
         "sessionID": session,
@@ -86,7 +95,10 @@ def _turn(
         "input": {"filePath": "/work/shop.py", "oldString": "KEY = None", "newString": f"KEY = {secret}"},
         "output": "",
         "title": "shop.py",
-        "metadata": {"diff": DIFF.format(secret=secret), "filediff": {"file": "/work/shop.py", "additions": 1, "deletions": 1}},
+        "metadata": {
+            "diff": DIFF.format(secret=secret),
+            "filediff": {"file": "/work/shop.py", "additions": 1, "deletions": 1},
+        },
         "time": timed,
     }
     parts = [

@@ -66,7 +66,9 @@ def test_answers_are_those_of_the_library(api: httpx.Client, recorded: Warehouse
 
 def test_reports_are_those_of_the_library(api: httpx.Client, recorded: Warehouse) -> None:
     given = {"project": "shelf", "model": "lab/lab-large", "agent": "build", "since": "2026-11-01"}
-    expected = Reports(recorded, Filter("shelf", since="2026-11-01", model="lab/lab-large", agent="build")).tools()
+    expected = Reports(
+        recorded, Filter("shelf", since="2026-11-01", model="lab/lab-large", agent="build")
+    ).tools()
     data = api.get("/api/reports/tools", params=given).json()["data"]
     assert data["rows"] == json.loads(json.dumps(expected.to_dicts()))
     assert [column["name"] for column in data["columns"]] == [column.name for column in expected.columns]
@@ -94,7 +96,9 @@ def test_sessions_are_searched_ordered_and_nested(api: httpx.Client) -> None:
     found = api.get("/api/sessions?search=SURVEY").json()["data"]["sessions"]
     assert found
     assert all("survey" in row["title"].lower() for row in found)
-    costs = [row["cost_with_sub_agents"] for row in api.get("/api/sessions?order=cost").json()["data"]["sessions"]]
+    costs = [
+        row["cost_with_sub_agents"] for row in api.get("/api/sessions?order=cost").json()["data"]["sessions"]
+    ]
     assert costs == sorted(costs, reverse=True)
     tree = api.get("/api/sessions?tree=true&limit=1000").json()["data"]["sessions"]
     children = {row["id"]: [child["parent_id"] for child in row["children"]] for row in tree}
@@ -106,8 +110,9 @@ def test_turns_hold_all_parts_of_a_session_once(api: httpx.Client, recorded: War
     for session in sessions(api):
         parts: list[str] = []
         count = api.get(f"/api/session/{session}").json()["data"]["meta"]["count"]
-        for offset in range(0, max(count, 1)):
-            page = api.get(f"/api/session/{session}/turns", params={"offset": offset, "limit": 1}).json()["data"]
+        for offset in range(max(count, 1)):
+            answer = api.get(f"/api/session/{session}/turns", params={"offset": offset, "limit": 1})
+            page = answer.json()["data"]
             for turn in page["turns"]:
                 steps = [step for message in turn["messages"] for step in message["steps"]]
                 parts += [part["id"] for step in steps for part in step["parts"]]
@@ -115,7 +120,8 @@ def test_turns_hold_all_parts_of_a_session_once(api: httpx.Client, recorded: War
                 spent = sum(step["cost"] for step in steps if step.get("cost") and not step["is_summary"])
                 assert spent == pytest.approx(turn["cost"])
         stored = recorded.query(
-            "SELECT id FROM parts WHERE session_id = $id AND part_type NOT LIKE 'step-%' ORDER BY seq", {"id": session}
+            "SELECT id FROM parts WHERE session_id = $id AND part_type NOT LIKE 'step-%' ORDER BY seq",
+            {"id": session},
         )
         assert parts == [row["id"] for row in stored]
 
@@ -181,7 +187,8 @@ def test_a_failure_shows_nothing_of_the_inside(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize(
-    "session", ["' OR 1=1 --", "x'; DROP TABLE sessions; --", "$session", "%", "ses_%", "\\", "🙂", "{session_id}"]
+    "session",
+    ["' OR 1=1 --", "x'; DROP TABLE sessions; --", "$session", "%", "ses_%", "\\", "🙂", "{session_id}"],
 )
 def test_nothing_that_a_client_sends_becomes_sql(api: httpx.Client, session: str) -> None:
     before = sessions(api)
@@ -222,14 +229,19 @@ def test_paths_lead_nowhere_but_to_the_dashboards_files(address: str, path: str)
 
 
 def test_unchanged_answers_need_not_be_sent_again(tmp_path: Path) -> None:
-    with running(written(tmp_path, conversation(1)), interval=3600) as url, httpx.Client(base_url=url) as client:
+    with (
+        running(written(tmp_path, conversation(1)), interval=3600) as url,
+        httpx.Client(base_url=url) as client,
+    ):
         first = client.get("/api/sessions")
         again = client.get("/api/sessions", headers={"If-None-Match": first.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         other = client.get("/api/sessions?limit=1", headers={"If-None-Match": first.headers["etag"]})
         assert other.status_code == 200
         page = client.get("/static/app.js")
-        assert client.get("/static/app.js", headers={"If-None-Match": page.headers["etag"]}).status_code == 304
+        assert (
+            client.get("/static/app.js", headers={"If-None-Match": page.headers["etag"]}).status_code == 304
+        )
 
 
 def test_heads_can_be_asked_for(api: httpx.Client) -> None:
@@ -240,7 +252,14 @@ def test_heads_can_be_asked_for(api: httpx.Client) -> None:
 
 
 def test_every_answer_bears_the_headers_that_keep_others_out(api: httpx.Client) -> None:
-    for path in ("/", "/static/app.js", "/api/sessions", "/api/nothing", "/api/sessions?limit=x", "/openapi.json"):
+    for path in (
+        "/",
+        "/static/app.js",
+        "/api/sessions",
+        "/api/nothing",
+        "/api/sessions?limit=x",
+        "/openapi.json",
+    ):
         headers = api.get(path, headers={"Origin": "http://evil.example"}).headers
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy

@@ -14,16 +14,29 @@ import pytest
 from dspy_session.server import running
 from tests.server.histories import conversation, grown, written
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+)
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 REQUIRED = os.environ.get("DSPY_SESSION_REQUIRE_BROWSER") == "1"
 pytestmark = pytest.mark.skipif(
-    BROWSER is None and not REQUIRED, reason="no Chromium here: apt-get install chromium, or name one in CHROMIUM"
+    BROWSER is None and not REQUIRED,
+    reason="no Chromium here: apt-get install chromium, or name one in CHROMIUM",
 )
-EVIL = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script>"
-VIEWS = ["", "sessions", "skills", "tools", "models", "cost", "cost?measure=tokens&grain=month", "reports", "report/overview"]
+EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+VIEWS = [
+    "",
+    "sessions",
+    "skills",
+    "tools",
+    "models",
+    "cost",
+    "cost?measure=tokens&grain=month",
+    "reports",
+    "report/overview",
+]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +128,9 @@ def test_sub_agents_hang_under_their_session(address: str, opened: Any) -> None:
     page.keyboard.press("ArrowDown")
     assert focused(page) == child.get_attribute("data-key")
     page.keyboard.press("ArrowLeft")
-    assert focused(page) == row.get_attribute("data-key") or page.locator("tr[aria-expanded=true]").count() == 1
+    assert (
+        focused(page) == row.get_attribute("data-key") or page.locator("tr[aria-expanded=true]").count() == 1
+    )
     page.keyboard.press("ArrowLeft")
     assert page.locator("tr[aria-level='2']").count() == 0
 
@@ -165,19 +180,28 @@ def test_the_page_has_landmarks_names_and_one_heading(address: str, opened: Any)
 @pytest.mark.parametrize("view", [*VIEWS, "session/{id}"])
 def test_a_phone_scrolls_one_way_only(tmp_path: Path, opened: Any, view: str) -> None:
     long = "a/very/long/path/" * 20 + "x" * 300
-    path = written(tmp_path, conversation(1, long, prompt=long, thought=long, reply=long, secret=long, turns=3), conversation(2, parent="ses_0001"))
+    path = written(
+        tmp_path,
+        conversation(1, long, prompt=long, thought=long, reply=long, secret=long, turns=3),
+        conversation(2, parent="ses_0001"),
+    )
     with running(path) as url:
         page = opened(url, viewport={"width": 360, "height": 740}).open(view.format(id="ses_0001"))
         for folded in page.locator("details > summary").all():
             folded.click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        smallest = page.evaluate("Math.min(...[...document.querySelectorAll('nav a, select')].filter(n => n.offsetParent).map(n => n.getBoundingClientRect().height))")
+        smallest = page.evaluate(
+            """() => Math.min(...[...document.querySelectorAll("nav a, select")]
+            .filter(node => node.offsetParent).map(node => node.getBoundingClientRect().height))"""
+        )
         assert smallest >= 24
 
 
 def luminance(colour: str) -> float:
     parts = [int(each) / 255 for each in re.findall(r"\d+", colour)[:3]]
-    red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts)
+    red, green, blue = (
+        each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -193,7 +217,8 @@ def test_both_themes_can_be_read(address: str, opened: Any, scheme: str) -> None
             let under = n;
             const clear = c => c === "rgba(0, 0, 0, 0)" || c === "transparent";
             while (under && clear(getComputedStyle(under).backgroundColor)) under = under.parentElement;
-            return [getComputedStyle(n).color, getComputedStyle(under || document.body).backgroundColor, n.outerHTML.slice(0, 80)];
+            const ground = getComputedStyle(under || document.body).backgroundColor;
+            return [getComputedStyle(n).color, ground, n.outerHTML.slice(0, 80)];
         })"""
     )
     assert len(pairs) > 50
@@ -225,7 +250,14 @@ def test_what_comes_from_data_is_text(tmp_path: Path, opened: Any) -> None:
     path = written(tmp_path, conversation(1, EVIL, prompt=EVIL, thought=EVIL, reply=EVIL, secret=EVIL))
     with running(path) as url:
         shown = opened(url)
-        for view in ("", "sessions", f"sessions?search={'%3Cimg'}", "session/ses_0001", "tools", "report/%3Cimg%20src=x%3E"):
+        for view in (
+            "",
+            "sessions",
+            f"sessions?search={'%3Cimg'}",
+            "session/ses_0001",
+            "tools",
+            "report/%3Cimg%20src=x%3E",
+        ):
             page = shown.open(view)
             for folded in page.locator("details > summary").all():
                 folded.click()

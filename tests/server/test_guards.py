@@ -15,7 +15,14 @@ from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.server import running, serve
 
 TOKEN = "a-token-of-some-length"
-GUARDED = ["/api/sessions", "/api/status", "/openapi.json", "/api/session/x/steps", "/api/reports/tools", "/x"]
+GUARDED = [
+    "/api/sessions",
+    "/api/status",
+    "/openapi.json",
+    "/api/session/x/steps",
+    "/api/reports/tools",
+    "/x",
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,15 @@ def visitor(url: str) -> httpx.Client:
 @pytest.mark.parametrize("path", GUARDED)
 def test_nothing_is_answered_without_the_token(locked: str, path: str) -> None:
     with visitor(locked) as client:
-        wrong = [None, "Bearer", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN, "Bearer é"]
+        wrong = [
+            None,
+            "Bearer",
+            f"Bearer {TOKEN}x",
+            f"Bearer {TOKEN[:-1]}",
+            f"Basic {TOKEN}",
+            TOKEN,
+            "Bearer é",
+        ]
         for authorization in wrong:
             headers = {} if authorization is None else {"Authorization": authorization.encode()}
             answer = client.get(path, headers=headers)
@@ -112,7 +127,9 @@ def test_the_link_gives_the_cookie_to_its_first_visitor(recorded: Warehouse) -> 
     anyio.run(visits)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.evil.example", ""]
+)
 def test_a_server_that_others_can_reach_needs_a_token(recorded: Warehouse, host: str) -> None:
     with pytest.raises(ConfigurationError, match="give a token"):
         serve(recorded, host=host, port=0)
@@ -124,7 +141,17 @@ def test_a_token_is_one_word(recorded: Warehouse, token: str) -> None:
         serve(recorded, port=0, token=token)
 
 
-HOSTS = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", "", "[", "a]b", "]"]
+HOSTS = [
+    "evil.example",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "10.0.0.1",
+    "[::2]",
+    "",
+    "[",
+    "a]b",
+    "]",
+]
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -134,7 +161,9 @@ def test_a_name_that_was_bound_to_this_machine_does_not_open_it(address: str, ho
     assert "sessions" not in answer.text
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]", "[::1]:8080", "localhost."])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]", "[::1]:8080", "localhost."]
+)
 def test_this_machine_has_several_names(address: str, host: str) -> None:
     assert httpx.get(f"{address}api/health", headers={"Host": host}).status_code == 200
 

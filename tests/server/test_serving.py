@@ -55,7 +55,11 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path, sent: signal.Signals) -> None:
     path = written(tmp_path, conversation(1))
     code = "import sys; from dspy_session.server import serve; serve(sys.argv[1], port=0); print('ended')"
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-u", "-c", code, str(path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -120,7 +124,11 @@ def asked_of(app: Any, ask: Callable[[httpx.AsyncClient], Any]) -> None:
 
 
 def test_a_sync_that_fails_is_told_and_survived(recorded: Warehouse) -> None:
-    failures: list[Exception | None] = [SourceFormatError("the database is damaged"), RuntimeError("/secret"), None]
+    failures: list[Exception | None] = [
+        SourceFormatError("the database is damaged"),
+        RuntimeError("/secret"),
+        None,
+    ]
 
     def sync(progress: Callable[[int, int], None]) -> None:
         failure = failures.pop(0) if failures else None
@@ -195,7 +203,9 @@ def test_an_application_inside_another_syncs_while_it_answers(recorded: Warehous
 
     async def run() -> None:
         app = create_app(recorded, sync=lambda progress: synced.append(1))
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://127.0.0.1"
+        ) as client:
             assert (await client.get("/api/sessions")).status_code == 200
 
     anyio.run(run)
