@@ -108,10 +108,12 @@ def test_a_session_is_told_turn_by_turn(address: str, opened: Any) -> None:
     assert page.locator("nav.outline li").count() == 4
     edit = page.locator("details.toolcall", has_text="edit").first
     edit.locator("summary").first.click()
+    edit.locator("tr.added").first.wait_for()
     assert edit.locator("tr.added").count() == 4
     assert re.search(r"call 1\s*lab/lab-large", page.locator(".stepline").first.inner_text())
     thought = page.locator("details.reasoning").first
     thought.locator("summary").click()
+    thought.locator(".prose").wait_for()
     assert thought.locator(".prose").inner_text()
     assert page.locator(".changes tr.added").count() > 0
     colour = "getComputedStyle(document.querySelector('tr.added td')).backgroundColor"
@@ -121,10 +123,12 @@ def test_a_session_is_told_turn_by_turn(address: str, opened: Any) -> None:
 def test_sub_agents_hang_under_their_session(address: str, opened: Any) -> None:
     page = opened(address).open("sessions?search=Survey")
     row = page.locator("tr[aria-expanded=false]").first
+    row_key = row.get_attribute("data-key")
     row.focus()
     page.keyboard.press("ArrowRight")
     child = page.locator("tr[aria-level='2']").first
     child.wait_for()
+    assert focused(page) == row_key
     page.keyboard.press("ArrowDown")
     assert focused(page) == child.get_attribute("data-key")
     page.keyboard.press("ArrowLeft")
