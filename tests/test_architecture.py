@@ -22,6 +22,8 @@ EXTRAS = {
     "pyarrow": "parquet",
     "duckdb": "analytics",
     "opentelemetry": "otel",
+    "altair": "plots",
+    "rich": "cli",
 }
 
 
