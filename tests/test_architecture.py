@@ -27,6 +27,8 @@ EXTRAS = {
     "starlette": "server",
     "uvicorn": "server",
     "opentelemetry": "otel",
+    "altair": "plots",
+    "rich": "cli",
 }
 
 

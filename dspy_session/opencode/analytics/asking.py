@@ -30,20 +30,20 @@ class Asking:
         self.warehouse = warehouse
         self.filter = EVERYTHING if filter is None else filter
 
-    def _ask(self, question: str, **more: Any) -> list[dict[str, Any]]:
+    def ask(self, question: str, **more: Any) -> list[dict[str, Any]]:
+        """The rows of a question of `sql`, asked of what the filter chooses; `more` are its own parameters."""
         statement = filtered(question)
         return self.warehouse.query(statement, bound(statement, {**self.filter.parameters(), **more}))
 
     def _report(self, question: str, title: str, row_type: type[Row], **more: Any) -> Report[Row]:
         names = [each.name for each in columns_of(row_type)]
         rows = tuple(
-            row_type(**{name: _frozen(found[name]) for name in names})
-            for found in self._ask(question, **more)
+            row_type(**{name: _frozen(found[name]) for name in names}) for found in self.ask(question, **more)
         )
         return Report(question, title, row_type, rows, self._skipped())
 
     def _skipped(self) -> int:
-        return int(self._ask("skipped")[0]["skipped"])
+        return int(self.ask("skipped")[0]["skipped"])
 
 
 def _frozen(value: Any) -> Any:
