@@ -234,20 +234,21 @@ def _row(row: SessionRow) -> Json:
 
 def session_head(asked: Asked) -> Json:
     """A session with its parent, its sub-agents, its to-do list, and its turns in brief."""
-    turns = outline(asked.warehouse, asked.session)
+    brief = outline(asked.warehouse, asked.session)
     rows = {row.id: row for row in asked.report("sessions", Filter())}
     row = rows[asked.session]
     children = sorted(_children(list(rows.values())).get(row.id, ()), key=ORDERS["created"])
     forks = [each for each in rows.values() if each.forked_from == row.id]
     source, parent = rows.get(row.forked_from or ""), rows.get(row.parent_id or "")
     return {
-        "meta": turns["meta"],
+        "meta": brief["meta"],
         "session": _row(row),
         "parent": None if parent is None else _row(parent),
         "forked_from": None if source is None else _row(source),
         "children": [_row(each) for each in children],
         "forks": [_row(each) for each in forks],
-        "turns": turns["turns"],
+        "todos": brief["todos"],
+        "turns": brief["turns"],
     }
 
 

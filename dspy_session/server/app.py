@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -270,7 +271,7 @@ def serve(
     source: Origin = None,
     redact: bool = True,
     hosts: Iterable[str] = (),
-    announce: Callable[[str], None] = print,
+    announce: Callable[[str], None] = partial(print, flush=True),
 ) -> None:
     """Serve the API and the dashboard until Ctrl-C.
 

@@ -55,7 +55,7 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path, sent: signal.Signals) -> None:
     path = written(tmp_path, conversation(1))
     code = "import sys; from dspy_session.server import serve; serve(sys.argv[1], port=0); print('ended')"
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", code, str(path)],
+        [sys.executable, "-c", code, str(path)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
