@@ -95,15 +95,17 @@ class Report(Generic[Row]):
         return [each.name for each in wanted], cells
 
     def __str__(self) -> str:
-        return _tables_shown.text(self.title, *self.shown(), self._numeric(), self.skipped)
+        return _tables_shown.text(self.title, *self.shown(), self.numeric, self.skipped)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         docs = [each.doc for each in self.columns]
-        return _tables_shown.html(self.title, *self.shown(), self._numeric(), docs, self.skipped)
+        return _tables_shown.html(self.title, *self.shown(), self.numeric, docs, self.skipped)
 
-    def _numeric(self) -> list[bool]:
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers."""
         values = [[getattr(row, each.name) for row in self.rows] for each in self.columns]
         return [
             any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in column)
