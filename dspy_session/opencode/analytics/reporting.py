@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from dspy_session.opencode.analytics import _tables_shown
 
 if TYPE_CHECKING:
-    import altair
+    from dspy_session.opencode.analytics.plots import Chart
 
 Row = TypeVar("Row")
 Unit = Literal["USD", "ms", "s", "tokens", "characters", "bytes", "share"]
@@ -112,7 +112,7 @@ class Report(Generic[Row]):
             for column in values
         ]
 
-    def plot(self) -> altair.Chart:
+    def plot(self) -> Chart:
         """A chart of the report, for those that have one.
 
         Raises:
