@@ -26,14 +26,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import opencode_read
 
 from dspy_session.opencode.analytics.warehouse import Warehouse
 
+ROOT = Path(__file__).resolve().parents[2]
 FIRST_SYNC = 2.0
 REPORT = 1 / 20
 TIMES = 3
