@@ -1,0 +1,50 @@
+"""How a report is asked for: a question's SQL, a filter, a class for its rows."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+from dspy_session.opencode.analytics.filters import EVERYTHING, Filter, bound, filtered
+from dspy_session.opencode.analytics.reporting import Report, columns_of
+
+Row = TypeVar("Row")
+
+
+class Tables(Protocol):
+    """What a report needs of a warehouse."""
+
+    def query(self, sql: str, parameters: Any = None) -> list[dict[str, Any]]:
+        """The rows that a query gives, as dictionaries."""
+        ...
+
+
+class Asking:
+    """Asks a warehouse about the part of the history that a filter chooses.
+
+    Args:
+        warehouse: a `Warehouse` that was synced.
+        filter: which part of the history; all of it by default.
+    """
+
+    def __init__(self, warehouse: Tables, filter: Filter | None = None) -> None:
+        self.warehouse = warehouse
+        self.filter = EVERYTHING if filter is None else filter
+
+    def _ask(self, question: str, **more: Any) -> list[dict[str, Any]]:
+        statement = filtered(question)
+        return self.warehouse.query(statement, bound(statement, {**self.filter.parameters(), **more}))
+
+    def _report(self, question: str, title: str, row_type: type[Row], **more: Any) -> Report[Row]:
+        names = [each.name for each in columns_of(row_type)]
+        rows = tuple(
+            row_type(**{name: _frozen(found[name]) for name in names})
+            for found in self._ask(question, **more)
+        )
+        return Report(question, title, row_type, rows, self._skipped())
+
+    def _skipped(self) -> int:
+        return int(self._ask("skipped")[0]["skipped"])
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
