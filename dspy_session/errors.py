@@ -1,4 +1,4 @@
-"""Every exception that this library raises on purpose.
+"""Every exception that this library raises on purpose::
 
     DspySessionError
     ├── ConfigurationError (ValueError)      a parameter has a wrong value; says which are allowed
@@ -18,6 +18,7 @@
     │   ├── ConversationNotFoundError (LookupError)
     │   ├── ConversationExistsError (ValueError)
     │   └── StoreUnavailableError (ConnectionError)
+    ├── AddressError (OSError)               the server cannot listen where it was asked to
     └── OpenCodeError                        OpenCode's history cannot be read
         ├── SourceNotFoundError (FileNotFoundError)
         ├── SourceFormatError (ValueError)   names the file, and the row where there is one
@@ -127,6 +128,10 @@ class ConversationExistsError(StoreError, ValueError):
 
 class StoreUnavailableError(StoreError, ConnectionError):
     """The store's server or file cannot be reached."""
+
+
+class AddressError(DspySessionError, OSError):
+    """The server cannot listen at its address: another program does, or the address is not this machine's."""
 
 
 class OpenCodeError(DspySessionError):

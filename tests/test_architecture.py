@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import dspy_session
+
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "dspy_session"
+# What is tested, be it the checkout or an installed wheel.
+PACKAGE = Path(dspy_session.__file__).parent
 CORE = {"dspy", "pydantic", "anyio"}
 # What an extra brings, by the name it is imported by.
 EXTRAS = {
@@ -21,7 +24,11 @@ EXTRAS = {
     "cryptography": "crypto",
     "pyarrow": "parquet",
     "duckdb": "analytics",
+    "starlette": "server",
+    "uvicorn": "server",
     "opentelemetry": "otel",
+    "altair": "plots",
+    "rich": "cli",
 }
 
 
@@ -70,15 +77,11 @@ def test_importing_the_library_does_not_import_dspy() -> None:
 
 
 def test_every_public_name_can_be_had() -> None:
-    import dspy_session
-
     assert all(getattr(dspy_session, name) is not None for name in dspy_session.__all__)
     assert set(dspy_session.__all__) <= set(dir(dspy_session))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    import dspy_session
-
     with pytest.raises(AttributeError, match="no attribute 'Sessions'"):
         dspy_session.Sessions  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -25,7 +25,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
 @pytest.fixture(scope="module")
 def answers(history: History) -> Iterator[Answers]:
     warehouse = Warehouse()
-    warehouse.load(history.sessions(), history)
+    warehouse.sync(history)
     yield Answers(warehouse)
     warehouse.close()
 
@@ -142,7 +142,7 @@ def test_sources_are_not_needed_any_more(tmp_path: Path) -> None:
     path = unpack("v1.3.2", tmp_path)
     with open_source(path) as history:
         warehouse = Warehouse()
-        warehouse.load(history.sessions(), history)
+        warehouse.sync(history)
         ids = [record.id for record in history.sessions()]
     path.unlink()
     assert [Answers(warehouse).get_session_steps(each)["meta"]["session_id"] for each in ids] == ids

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import dspy_session
 from docs._scripts.pages import ROOT
 
 
@@ -70,7 +71,7 @@ def test_the_opencode_notebook_runs_from_a_clone(folder: str, tmp_path: Path) ->
     for part in ("notebooks", "tests/opencode/recordings"):
         shutil.copytree(ROOT / part, clone / part)
     installed = tmp_path / "site"
-    shutil.copytree(ROOT / "dspy_session", installed / "dspy_session")
+    shutil.copytree(Path(dspy_session.__file__).parent, installed / "dspy_session")
     before = sorted(clone.rglob("*"))
     code = "\n".join("".join(cell["source"]) for cell in cells_of("opencode-to-an-agent"))
     run = subprocess.run(

@@ -14,9 +14,7 @@ import pytest
 
 from dspy_session.errors import (
     ConfigurationError,
-    DspySessionError,
     FormatError,
-    MissingExtraError,
     StoreUnavailableError,
     UnsupportedVersionError,
 )
@@ -244,33 +242,13 @@ def test_an_unknown_database() -> None:
         open_store(obtain(servers.postgres).url("nowhere"))
 
 
-@pytest.mark.parametrize(
-    ("package", "extra", "work"),
-    [
-        ("psycopg", "postgres", "open_store('postgresql://host/db')"),
-        ("psycopg_pool", "postgres", "open_store('postgresql://host/db')"),
-        ("redis", "redis", "open_store('redis://host')"),
-        ("cryptography", "crypto", "__import__('dspy_session.stores.encryption')"),
-    ],
-)
-def test_a_missing_extra_is_named(package: str, extra: str, work: str) -> None:
-    program = (
-        f"import sys; sys.modules[{package!r}] = None\n"
-        "from dspy_session.errors import MissingExtraError\n"
-        "from dspy_session.stores import open_store\n"
-        f"try:\n    {work}\n"
-        "except MissingExtraError as error:\n    print(error.extra, error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"{extra} ")
-    assert f"dspy-session[{extra}]" in done.stdout
-    assert issubclass(MissingExtraError, (DspySessionError, ImportError))
-
-
 def test_opening_imports_no_driver_that_is_not_used() -> None:
     program = (
-        "import sys\nfrom dspy_session.stores import open_store\nopen_store('memory://')\n"
-        "print(sorted({'dspy', 'psycopg', 'redis', 'cryptography', 'sqlite3', 'anyio'} & set(sys.modules)))"
+        # A tool that looks on, such as one that measures coverage, may have imported some before.
+        "import sys\nbefore = set(sys.modules)\n"
+        "from dspy_session.stores import open_store\nopen_store('memory://')\n"
+        "drivers = {'dspy', 'psycopg', 'redis', 'cryptography', 'sqlite3', 'anyio'}\n"
+        "print(sorted(drivers & (set(sys.modules) - before)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

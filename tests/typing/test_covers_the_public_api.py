@@ -1,22 +1,34 @@
-"""That `public_api.py`, which the type checkers read, leaves nothing public out."""
+"""That the files `public_*.py` here, which the type checkers read, leave nothing public out."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dspy
 import pytest
 
 import dspy_session
-from dspy_session import Call, Session, SessionState, Turn, Usage, errors, stores, windows
+from dspy_session import Call, Session, SessionState, Turn, Usage, errors, opencode, stores, windows
+from dspy_session.stores import aio, copying, encryption, in_memory, postgres, redaction, redis, sqlite
+from dspy_session.testing import store_suite
+from dspy_session.testing.lm import ScriptedLM
 
+HERE = Path(__file__).parent
+NAMED: dict[type[ast.AST], str] = {
+    ast.Attribute: "attr",
+    ast.FunctionDef: "name",
+    ast.keyword: "arg",
+    ast.Name: "id",
+}
 USED = {
-    node.attr if isinstance(node, ast.Attribute) else node.arg if isinstance(node, ast.keyword) else node.id
-    for node in ast.walk(ast.parse(Path(__file__).with_name("public_api.py").read_text(encoding="utf-8")))
-    if isinstance(node, (ast.Attribute, ast.Name, ast.keyword))
+    getattr(node, NAMED[type(node)])
+    for page in HERE.glob("public_*.py")
+    for node in ast.walk(ast.parse(page.read_text(encoding="utf-8")))
+    if type(node) in NAMED
 }
 # What sessions and their parts need of each other, and what DSPy's module protocol asks for.
 BETWEEN_ROOMS = {
@@ -25,7 +37,12 @@ BETWEEN_ROOMS = {
     *("absorb", "append", "extend", "find", "head", "move", "mutex", "next_index", "node", "note", "notes"),
     *("is_copy", "merge", "of", "position", "rewind", "summary_at", "set_head", "set_note", "view"),
 }
+STORE_MODULES = (stores, aio, copying, encryption, in_memory, postgres, redaction, redis, sqlite)
 PROTOCOL = {name for name in dir(dspy.Module) if name not in ("batch", "load", "save")}
+
+
+def is_a(owner: Any, base: type) -> bool:
+    return isinstance(owner, type) and issubclass(owner, base)
 
 
 def public(owner: Any) -> Iterable[str]:
@@ -43,9 +60,32 @@ def test_every_field_is_used(owner: type) -> None:
     assert set(owner.__dataclass_fields__) - USED == set()  # type: ignore[attr-defined]
 
 
-def test_every_public_name_is_used() -> None:
-    assert set(dspy_session.__all__) - USED == set()
-    assert set(stores.__all__) - USED == set()
+@pytest.mark.parametrize(
+    "module", [dspy_session, opencode, *STORE_MODULES], ids=lambda module: module.__name__
+)
+def test_every_public_name_is_used(module: ModuleType) -> None:
+    assert set(module.__all__) - BETWEEN_ROOMS - USED == set()
+
+
+@pytest.mark.parametrize("name", opencode.__all__)
+def test_every_public_member_of_opencode_is_used(name: str) -> None:
+    owner = getattr(opencode, name)
+    inherited = next(
+        (set(dir(base)) for base in (dspy.Module, dspy.Signature, Warning) if is_a(owner, base)), set()
+    )
+    assert set(public(owner) if isinstance(owner, type) else ()) - inherited - USED == set()
+
+
+@pytest.mark.parametrize("name", [*stores.__all__, "AsyncStore"])
+def test_every_public_member_of_stores_is_used(name: str) -> None:
+    owner = getattr(stores, name, None) or getattr(aio, name)
+    assert set(public(owner) if isinstance(owner, type) else ()) - USED == set()
+
+
+def test_the_test_kit_is_used() -> None:
+    assert set(public(ScriptedLM)) - set(dir(dspy.BaseLM)) - USED == set()
+    assert {"ScriptedLM", "delay", "requests", "options", "forward", "aforward", "copy"} <= USED
+    assert {*store_suite.__all__, "divergences", "open_store", "reopen"} <= USED
 
 
 def test_every_error_is_used() -> None:

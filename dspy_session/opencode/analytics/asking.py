@@ -38,20 +38,21 @@ class Asking:
         self.warehouse = warehouse
         self.filter = EVERYTHING if filter is None else filter
 
-    def _ask(self, question: str, **more: Any) -> list[dict[str, Any]]:
+    def ask(self, question: str, **more: Any) -> list[dict[str, Any]]:
+        """The rows of a question of `sql`, asked of what the filter chooses; `more` are its own parameters."""
         statement = filtered(question)
         return self.warehouse.query(statement, bound(statement, {**self.filter.parameters(), **more}))
 
     def _report(self, question: str, title: str, row_type: type[Row], **more: Any) -> Report[Row]:
         names = [each.name for each in columns_of(row_type)]
         with self.warehouse:
-            found = self._ask(question, **more)
+            found = self.ask(question, **more)
             skipped = self._skipped()
         rows = tuple(row_type(*[_frozen(row[name]) for name in names]) for row in found)
         return Report(question, title, row_type, rows, skipped)
 
     def _skipped(self) -> int:
-        return int(self._ask("skipped")[0]["skipped"])
+        return int(self.ask("skipped")[0]["skipped"])
 
 
 def _frozen(value: Any) -> Any:

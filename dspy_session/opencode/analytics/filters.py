@@ -54,7 +54,7 @@ class Filter:
         project = None if self.project is None else os.fspath(self.project)
         folder = real = None
         if project is not None:
-            absolute = Path(project).expanduser().absolute()
+            absolute = Path(os.path.expanduser(project)).absolute()
             folder, real = os.path.normpath(absolute), os.path.realpath(absolute)
         return {
             "since": None if self.since is None else milliseconds(self.since),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 from dspy_session.opencode.analytics.asking import Asking
 from dspy_session.opencode.analytics.reporting import Report, column
@@ -28,6 +29,17 @@ class ModelRow:
     doubtful_costs: int = column("calls whose stored cost is known to be wrong, or cannot be judged")
 
 
+@dataclass(frozen=True)
+class ModelDayRow:
+    """A model on a day of UTC."""
+
+    day: date = column("the day (UTC) on which the turns began")
+    model: str | None = column("provider/model")
+    calls: int = column("calls")
+    tokens: int = column("tokens of all kinds", "tokens")
+    cost: float = column("cost", "USD")
+
+
 class ModelReports(Asking):
     """Reports on models."""
 
@@ -38,3 +50,7 @@ class ModelReports(Asking):
         cache were sent as well, so they are in the denominator.
         """
         return self._report("models", "Models", ModelRow)
+
+    def models_by_day(self) -> Report[ModelDayRow]:
+        """Models by the days (UTC) on which the turns began, in order."""
+        return self._report("models_by_day", "Models by day", ModelDayRow)

@@ -6,9 +6,10 @@ from dspy_session.opencode.analytics.model_reports import ModelReports
 from dspy_session.opencode.analytics.session_reports import SessionReports
 from dspy_session.opencode.analytics.skill_reports import SkillReports
 from dspy_session.opencode.analytics.tool_reports import ToolReports
+from dspy_session.opencode.analytics.trouble_reports import TroubleReports
 
 
-class Reports(SessionReports, SkillReports, ToolReports, ModelReports):
+class Reports(SessionReports, SkillReports, ToolReports, ModelReports, TroubleReports):
     """Reports on OpenCode's history: one method a question.
 
         warehouse = Warehouse()

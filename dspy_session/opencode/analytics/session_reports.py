@@ -63,6 +63,50 @@ class DayRow:
 
 
 @dataclass(frozen=True)
+class TreeRow:
+    """A session and its place below the session that began it all."""
+
+    root: str = column("the session at the top")
+    id: str = column("the session")
+    parent: str | None = column("the session that started it; empty at the top")
+    depth: int = column("0 at the top")
+    title: str = column("the title")
+    agent: str | None = column("the agent that answered last")
+    is_fork: bool = column("it began as a copy of another session")
+    created_at: datetime | None = column("when it was made (UTC)")
+    duration_ms: int | None = column("from its beginning to its end", "ms")
+    calls: int = column("its own calls of the model")
+    tokens: int = column("their tokens of all kinds", "tokens")
+    cost: float = column("their cost", "USD")
+
+
+@dataclass(frozen=True)
+class TurnRow:
+    """A turn: a prompt with everything that was done for it."""
+
+    session_id: str = column("the session")
+    turn_index: int = column("its place in the session, from 0")
+    kind: str = column("prompt, subtask, shell or compaction")
+    agent: str | None = column("the agent that answered last")
+    model: str | None = column("provider/model of the last reply")
+    prompt: str | None = column("what the user typed")
+    started_at: datetime | None = column("when the user sent it (UTC)")
+    duration_ms: int | None = column("to the end of the last reply", "ms")
+    calls: int = column("calls of the model")
+    tool_calls: int = column("calls of tools")
+    tokens_input: int = column("tokens sent and not served from a cache", "tokens")
+    tokens_output: int = column("tokens written, reasoning excluded", "tokens")
+    tokens_reasoning: int = column("tokens thought", "tokens")
+    tokens_cache_read: int = column("tokens sent and served from a cache", "tokens")
+    tokens_cache_write: int = column("tokens sent and written to a cache", "tokens")
+    cost: float = column("cost of its calls, those for compactions left out", "USD")
+    success: bool = column("whether it did what was asked, as far as can be told")
+    signal: str = column("the sign that this was told by")
+    detail: str | None = column("what that sign said")
+    reverted: bool = column("the user undid it")
+
+
+@dataclass(frozen=True)
 class OverviewRow:
     """The history as a whole."""
 
@@ -90,6 +134,18 @@ class SessionReports(Asking):
         """
         return self._report("sessions", "Sessions", SessionRow)
 
+    def tree(self) -> Report[TreeRow]:
+        """The sessions with their sub-agents below them, the newest first; parents come before children.
+
+        A filter by session gives that session and all below it. A sub-agent that two sessions worked with
+        stands below both.
+        """
+        return self._report("tree", "Sessions and sub-agents", TreeRow)
+
+    def turns(self) -> Report[TurnRow]:
+        """The turns, the latest first."""
+        return self._report("turns", "Turns", TurnRow)
+
     def cost_by_day(self) -> Report[DayRow]:
         """Days (UTC) on which turns began, in order, with what those turns took; days without are left out."""
         return self._report("cost_by_day", "Cost by day", DayRow)
@@ -97,3 +153,11 @@ class SessionReports(Asking):
     def overview(self) -> Report[OverviewRow]:
         """One row: the figures that `opencode stats` prints, what forks copied left out."""
         return self._report("overview", "Overview", OverviewRow)
+
+    def stored_overview(self) -> Report[OverviewRow]:
+        """One row: the figures of `opencode stats`, counted as it counts them.
+
+        What a fork copied is counted again, in the fork, and costs are those of the sessions' heads. Compare it
+        with `overview()`, which counts everything once.
+        """
+        return self._report("stored_overview", "Overview as OpenCode counts", OverviewRow)

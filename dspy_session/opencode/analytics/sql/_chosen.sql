@@ -69,4 +69,33 @@ chosen_skills AS NOT MATERIALIZED (
     SELECT k.*, m.began_at, m.used_model AS model, m.agent, m.seq AS message_seq
     FROM skills AS k JOIN chosen_messages AS m ON m.id = k.message_id
     WHERE NOT k.copied
+),
+-- Sub-agents are known by the session that they name as their parent, and by the tasks that name them.
+links AS NOT MATERIALIZED (
+    SELECT parent_id AS parent, id AS child FROM sessions WHERE parent_id <> id
+    UNION
+    SELECT session_id, child_session_id FROM delegations
+    WHERE NOT copied AND child_session_id <> session_id AND child_session_id IN (SELECT id FROM sessions)
+),
+-- What the model's calls took between a load of a skill and the end of its turn. The call that asked for the
+-- skill came before the load, and is not among them.
+placed AS NOT MATERIALIZED (
+    SELECT k.*, coalesce((
+        SELECT count(*) FROM step_events AS e
+        WHERE e.message_id = k.message_id AND e.event_type = 'start' AND e.seq < k.seq
+    ), 0) AS begun
+    FROM chosen_skills AS k
+),
+after AS NOT MATERIALIZED (
+    SELECT k.id,
+        fsum(s.cost) AS cost,
+        sum(s.tokens_input + s.tokens_output + s.tokens_reasoning + s.tokens_cache_read + s.tokens_cache_write)
+            AS tokens,
+        count(*) AS calls
+    FROM placed AS k
+    JOIN messages AS m ON m.session_id = k.session_id AND m.turn_index = k.turn_index AND m.seq >= k.message_seq
+    JOIN steps AS s ON s.message_id = m.id
+    WHERE NOT s.copied AND NOT s.is_summary
+        AND (m.seq > k.message_seq OR split_part(s.id, ':', -1)::BIGINT >= greatest(k.begun, 1))
+    GROUP BY k.id
 )

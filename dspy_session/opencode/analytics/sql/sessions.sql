@@ -1,10 +1,5 @@
--- One row a session, the newest first. Sub-agents are found by their parent and by the tasks that name them.
-, links AS (
-    SELECT parent_id AS parent, id AS child FROM sessions WHERE parent_id <> id
-    UNION
-    SELECT session_id, child_session_id FROM delegations WHERE NOT copied AND child_session_id <> session_id
-),
-family AS (
+-- One row a session, the newest first.
+, family AS (
     SELECT id AS root, id AS member FROM chosen_sessions
     UNION
     SELECT family.root, links.child FROM family JOIN links ON links.parent = family.member

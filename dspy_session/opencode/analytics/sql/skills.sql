@@ -1,25 +1,4 @@
--- One row a skill, the most loaded first. What the calls of the model cost between a load and the end of its
--- turn is put down to the skill; the call that asked for it came before, and is not.
-, placed AS (
-    SELECT k.*, coalesce((
-        SELECT count(*) FROM step_events AS e
-        WHERE e.message_id = k.message_id AND e.event_type = 'start' AND e.seq < k.seq
-    ), 0) AS begun
-    FROM chosen_skills AS k
-),
-after AS (
-    SELECT k.id,
-        fsum(s.cost) AS cost,
-        sum(s.tokens_input + s.tokens_output + s.tokens_reasoning + s.tokens_cache_read + s.tokens_cache_write)
-            AS tokens,
-        count(*) AS calls
-    FROM placed AS k
-    JOIN messages AS m ON m.session_id = k.session_id AND m.turn_index = k.turn_index AND m.seq >= k.message_seq
-    JOIN steps AS s ON s.message_id = m.id
-    WHERE NOT s.copied AND NOT s.is_summary
-        AND (m.seq > k.message_seq OR split_part(s.id, ':', -1)::BIGINT >= greatest(k.begun, 1))
-    GROUP BY k.id
-)
+-- One row a skill, the most loaded first.
 SELECT skill_name AS skill,
     count(*) AS loads,
     count(*) FILTER (WHERE how = 'tool') AS by_tool,
