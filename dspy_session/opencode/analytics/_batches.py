@@ -14,8 +14,8 @@ from dspy_session.opencode.analytics.tables import PARTS, TABLES
 from dspy_session.opencode.records import SessionRecord
 from dspy_session.opencode.sources.base import Skip, heard
 
-MOST_SESSIONS = 500
-MOST_PARTS = 30_000
+MOST_SESSIONS = 1000
+MOST_PARTS = 60_000
 """A batch is full with so many sessions, or so many parts: memory stays bounded."""
 
 STORED = (*TABLES, SYNCED, SKIPPED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,21 +37,29 @@ class FileOperation:
     diff: str | None = None
 
 
-def operations(call: ToolCall) -> Iterator[FileOperation]:
-    """The files that a call worked on, in order; none for tools that do not name files."""
-    operation = OPERATIONS.get(call.tool)
+def operations(call: ToolCall, tool: str, files: Sequence[str]) -> Iterator[FileOperation]:
+    """The files that a call worked on, in order; none for tools that do not name files.
+
+    Args:
+        call: the call.
+        tool: its tool.
+        files: the paths that it names.
+    """
+    operation = OPERATIONS.get(tool)
     if operation is None:
         return
-    listed = [read.mapping(each) for each in read.items(call.metadata.get("files"))]
+    recorded = call.metadata
+    listed = [read.mapping(each) for each in read.items(recorded.get("files"))]
     if listed:
         yield from (_changed(operation, each) for each in listed)
     elif isinstance(call.input.get("patchText"), str):
         for path in _HEADER.findall(call.input["patchText"]):
             yield FileOperation(operation, path)
-    else:
-        change = read.mapping(call.metadata.get("filediff"))
-        for path in call.files[:1]:
-            yield _changed(operation, {"diff": call.metadata.get("diff"), **change, "file": path})
+    elif files and ("filediff" in recorded or "diff" in recorded):
+        change = read.mapping(recorded.get("filediff"))
+        yield _changed(operation, {"diff": recorded.get("diff"), **change, "file": files[0]})
+    elif files:
+        yield FileOperation(operation, files[0])
 
 
 def _changed(operation: Operation, change: Mapping[str, Any]) -> FileOperation:

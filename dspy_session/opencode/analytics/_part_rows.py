@@ -37,49 +37,36 @@ Values = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Context:
-    """What a part's columns depend on besides the part.
-
-    Attributes:
-        made: when its message was made.
-        usage: what a step used, for the part at its end.
-    """
-
-    made: int | None
-    usage: Usage | None = None
-
-
-@dataclass(frozen=True)
 class Kind:
     """A kind of part.
 
     Attributes:
         name: of the shape that its rows have.
         columns: the columns that it fills, in order.
-        values: their values.
+        values: their values, from the part, the time at which its message was made, and what a step used.
         counts: it bears tokens and cost.
     """
 
     name: str
     columns: tuple[str, ...]
-    values: Callable[[Any, Context], Values]
+    values: Callable[[Any, int | None, Usage | None], Values]
     counts: bool = False
 
 
-def _times(started: int | None, ended: int | None, context: Context) -> Values:
+def _times(started: int | None, ended: int | None, made: int | None) -> Values:
     lasted = None if started is None or ended is None else max(0, ended - started)
-    return started or context.made, ended, lasted
+    return started or made, ended, lasted
 
 
-def _of_text(part: TextPart, context: Context) -> Values:
-    return part.text, part.synthetic, *_times(part.started, part.ended, context)
+def _of_text(part: TextPart, made: int | None, usage: Usage | None) -> Values:
+    return part.text, part.synthetic, *_times(part.started, part.ended, made)
 
 
-def _of_reasoning(part: ReasoningPart, context: Context) -> Values:
-    return part.text, part.signature, *_times(part.started, part.ended, context)
+def _of_reasoning(part: ReasoningPart, made: int | None, usage: Usage | None) -> Values:
+    return part.text, part.signature, *_times(part.started, part.ended, made)
 
 
-def _of_tool(call: ToolCall, context: Context) -> Values:
+def _of_tool(call: ToolCall, made: int | None, usage: Usage | None) -> Values:
     output, succeeded, tool, given = call.output, call.succeeded, call.tool, call.input
     return (
         tool,
@@ -97,29 +84,28 @@ def _of_tool(call: ToolCall, context: Context) -> Values:
         None if succeeded else error_class(call),
         call.child_session_id,
         list(call.files),
-        *_times(call.started, call.ended, context),
+        *_times(call.started, call.ended, made),
     )
 
 
-def _of_file(part: FilePart, context: Context) -> Values:
+def _of_file(part: FilePart, made: int | None, usage: Usage | None) -> Values:
     address = None if part.url.startswith("data:") else part.url
-    return part.mime, part.filename, address, part.size, part.synthetic, context.made
+    return part.mime, part.filename, address, part.size, part.synthetic, made
 
 
-def _of_retry(part: RetryPart, context: Context) -> Values:
+def _of_retry(part: RetryPart, made: int | None, usage: Usage | None) -> Values:
     error = part.error
-    made = part.created or context.made
+    made = part.created or made
     return (None, None, made) if error is None else (error.message, as_json(error.raw), made)
 
 
-def _of_finish(part: StepFinish, context: Context) -> Values:
-    usage = context.usage
+def _of_finish(part: StepFinish, made: int | None, usage: Usage | None) -> Values:
     if usage is None:
-        return (*(None,) * 6, context.made)
-    return usage.cost, *token_values(usage), context.made
+        return (*(None,) * 6, made)
+    return usage.cost, *token_values(usage), made
 
 
-OTHER = Kind("other parts", ("created_at",), lambda part, context: (context.made,))
+OTHER = Kind("other parts", ("created_at",), lambda part, made, usage: (made,))
 
 KINDS: dict[type[Part], Kind] = {
     TextPart: Kind("texts", ("content", "synthetic", *TIMES), _of_text),
@@ -138,15 +124,11 @@ KINDS: dict[type[Part], Kind] = {
     ),
     RetryPart: Kind("retries", ("error_message", "error_data", "created_at"), _of_retry),
     StepFinish: Kind("step finishes", ("cost", *TOKENS, "created_at"), _of_finish, counts=True),
-    SubtaskPart: Kind(
-        "subtasks", ("content", "created_at"), lambda part, context: (part.prompt, context.made)
-    ),
+    SubtaskPart: Kind("subtasks", ("content", "created_at"), lambda part, made, usage: (part.prompt, made)),
     CompactionPart: Kind(
-        "compactions", ("compaction_auto", "created_at"), lambda part, context: (part.auto, context.made)
+        "compactions", ("compaction_auto", "created_at"), lambda part, made, usage: (part.auto, made)
     ),
-    PatchPart: Kind(
-        "patched", ("files", "created_at"), lambda part, context: (list(part.files), context.made)
-    ),
+    PatchPart: Kind("patched", ("files", "created_at"), lambda part, made, usage: (list(part.files), made)),
 }
 
 
@@ -154,6 +136,11 @@ def token_values(usage: Usage) -> tuple[int, int, int, int, int]:
     """The five kinds of tokens, in the order of the columns."""
     tokens = usage.tokens
     return tokens.input, tokens.output, tokens.reasoning, tokens.cache_read, tokens.cache_write
+
+
+def called(own: Values) -> tuple[str, bool, str | None, list[str]]:
+    """Of the values of a tool call: the tool, whether it succeeded, the sub-agent's session, the files."""
+    return own[0], own[3], own[13], own[14]
 
 
 _ordered = json.JSONEncoder(ensure_ascii=False, sort_keys=True, default=str).encode

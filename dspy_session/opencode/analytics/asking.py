@@ -17,6 +17,14 @@ class Tables(Protocol):
         """The rows that a query gives, as dictionaries."""
         ...
 
+    def __enter__(self) -> Any:
+        """Keep the file open for several queries."""
+        ...
+
+    def __exit__(self, *_: Any) -> None:
+        """Let go of it."""
+        ...
+
 
 class Asking:
     """Asks a warehouse about the part of the history that a filter chooses.
@@ -37,10 +45,11 @@ class Asking:
 
     def _report(self, question: str, title: str, row_type: type[Row], **more: Any) -> Report[Row]:
         names = [each.name for each in columns_of(row_type)]
-        rows = tuple(
-            row_type(**{name: _frozen(found[name]) for name in names}) for found in self.ask(question, **more)
-        )
-        return Report(question, title, row_type, rows, self._skipped())
+        with self.warehouse:
+            found = self.ask(question, **more)
+            skipped = self._skipped()
+        rows = tuple(row_type(*[_frozen(row[name]) for name in names]) for row in found)
+        return Report(question, title, row_type, rows, skipped)
 
     def _skipped(self) -> int:
         return int(self.ask("skipped")[0]["skipped"])

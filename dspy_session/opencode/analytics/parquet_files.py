@@ -136,5 +136,5 @@ def each_folder(folders: Iterable[Place]) -> Iterator[Place]:
         if "://" in named or (place / "sessions.parquet").exists() or not place.is_dir():
             yield folder
             continue
-        inside = sorted(path.parent for path in place.glob("*/sessions.parquet"))
-        yield from inside or [folder]
+        inside = sorted(str(path.parent) for path in place.glob("*/sessions.parquet"))
+        yield from inside or [str(folder)]

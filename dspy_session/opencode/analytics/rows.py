@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspy_session.opencode import _fields as read
-from dspy_session.opencode.analytics._operations import operations
+from dspy_session.opencode.analytics._operations import OPERATIONS, operations
 from dspy_session.opencode.analytics._part_rows import (
     HEAD,
     KINDS,
     OTHER,
     TAIL,
-    Context,
     Kind,
     as_json,
+    called,
     token_values,
 )
 from dspy_session.opencode.analytics._table import Table
@@ -29,6 +29,10 @@ from dspy_session.opencode.tokens import Usage, read_usage
 
 Row = tuple[Any, ...]
 Rows = dict[str, list[Row]]
+
+DELEGATING = ("task", "subagent")
+"""The tools that start a sub-agent."""
+_NOTHING = Usage()
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class _Maker:
         self.usage_of = {
             step.finish.id: step.usage for step in record.steps if step.finish is not None and step.finish.id
         }
-        self.seq_of: dict[str, int] = {}
+        self.seq = 0
 
     def place(self, message: Message) -> _Place:
         """Where a message stands."""
@@ -191,22 +195,22 @@ class _Maker:
         self.parts(at)
 
     def parts(self, at: _Place) -> None:
-        for seq, part in enumerate(at.message.parts, len(self.seq_of)):
+        rows, session, message, turn, made, copied = self.rows, self.id, at.id, at.turn, at.made, at.copied
+        for seq, part in enumerate(at.message.parts, self.seq):
             name = part.id
-            self.seq_of[name or f"{seq}"] = seq
             undone = at.undone or name in self.dead
             kind = KINDS.get(type(part), OTHER)
             usage = self.usage_of.get(name) if kind.counts else None
-            head = name, self.id, at.id, at.turn, seq, part.type
-            own = kind.values(part, Context(at.made, usage))
-            self.rows[kind.name].append((*head, *own, at.copied, undone))
+            own = kind.values(part, made, usage)
+            rows[kind.name].append((name, session, message, turn, seq, part.type, *own, copied, undone))
             if isinstance(part, ToolCall):
-                self.tool(at, part, seq, undone)
+                self.tool(at, part, seq, undone, own)
             elif isinstance(part, (StepStart, StepFinish)):
-                self.step_event(at, part, seq, usage or Usage(), undone)
+                self.step_event(at, part, seq, usage or _NOTHING, undone)
             elif isinstance(part, PatchPart) and part.hash:
-                row = (name, self.id, at.id, seq, part.hash, list(part.files), at.ended or at.made)
-                self.rows["patches"].append((*row, at.copied, undone))
+                row = (name, session, message, seq, part.hash, list(part.files), at.ended or made)
+                rows["patches"].append((*row, copied, undone))
+        self.seq += len(at.message.parts)
 
     def step_event(
         self, at: _Place, part: StepStart | StepFinish, seq: int, usage: Usage, undone: bool
@@ -229,7 +233,10 @@ class _Maker:
             )
         )
 
-    def tool(self, at: _Place, call: ToolCall, seq: int, undone: bool) -> None:
+    def tool(self, at: _Place, call: ToolCall, seq: int, undone: bool, own: Row) -> None:
+        tool, succeeded, child, files = called(own)
+        if tool not in OPERATIONS and tool not in DELEGATING:
+            return
         made = call.started or at.made
         self.rows["file_operations"] += [
             (
@@ -240,19 +247,19 @@ class _Maker:
                 at.turn,
                 seq,
                 each.operation,
-                call.tool,
+                tool,
                 each.path,
                 each.additions,
                 each.deletions,
                 each.diff,
-                call.succeeded,
+                succeeded,
                 made,
                 at.copied,
                 undone,
             )
-            for place, each in enumerate(operations(call))
+            for place, each in enumerate(operations(call, tool, files))
         ]
-        if call.tool in ("task", "subagent"):
+        if tool in DELEGATING:
             agent = call.input.get("subagent_type") or call.input.get("agent")
             self.rows["delegations"].append(
                 (
@@ -262,9 +269,9 @@ class _Maker:
                     at.turn,
                     at.message.agent,
                     read.optional_text(agent),
-                    call.child_session_id,
+                    child,
                     read.optional_text(call.input.get("description")),
-                    call.succeeded,
+                    succeeded,
                     made,
                     _ms(call.duration),
                     at.copied,
@@ -357,19 +364,23 @@ class _Maker:
         )
 
     def skills(self) -> None:
+        uses = skill_uses(self.record.messages)
+        if not uses:
+            return
         messages = {message.id: message for message in self.record.messages}
-        for number, use in enumerate(skill_uses(self.record.messages)):
+        parts = [part for message in self.record.messages for part in message.parts]
+        seq_of = {id(part): seq for seq, part in enumerate(parts)}
+        for number, use in enumerate(uses):
             message = messages[use.message_id]
             at = self.place(message)
             part = use.call or next((p for p in message.parts if isinstance(p, TextPart)), None)
-            called = use.call.id if use.call is not None else f"{message.id}:{number}"
             self.rows["skills"].append(
                 (
-                    called,
+                    use.call.id if use.call is not None else f"{message.id}:{number}",
                     message.id,
                     self.id,
                     at.turn,
-                    None if part is None else self.seq_of.get(part.id),
+                    seq_of.get(id(part)),
                     use.name,
                     use.how,
                     use.succeeded,
