@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspy_session.errors import ConfigurationError, UnknownPathError
+from dspy_session.errors import ConfigurationError, UnknownPathError, WarehouseBusyError
 from dspy_session.opencode.analytics.asking import Tables
 from dspy_session.opencode.exports.redaction import Redactor
 from dspy_session.server._parameters import BadRequest, read_query
@@ -65,6 +65,8 @@ class Service:
             return failure(400, str(error))
         except UnknownPathError as error:
             return failure(404, str(error.args[0]))
+        except WarehouseBusyError:
+            return failure(503, "another process holds the warehouse's file: try again when it has ended")
         except Exception:
             _log.exception("%s failed", route.name)
             return failure(500, "the server failed to answer; its log says how")

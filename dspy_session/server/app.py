@@ -17,6 +17,7 @@ import anyio
 
 from dspy_session.errors import AddressError, ConfigurationError, MissingExtraError
 from dspy_session.opencode.analytics.asking import Tables
+from dspy_session.opencode.analytics.choices import state
 from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.opencode.history import History
 from dspy_session.server._answering import Reply, Service, failure
@@ -76,7 +77,7 @@ def create_app(
         hosts: the names by which requests may call this server, against DNS rebinding.
         any_address: requests may call it by any IP address, too.
     """
-    gate, live = Gate(token), Live(sync, interval)
+    gate, live = Gate(token), Live(sync, interval, partial(state, warehouse))
     declared = (*routes(), status_route(live.status))
     api = _Api(Service(warehouse, compatible, redact), live)
     description = describe(declared, token=not gate.open, compatible=compatible)
@@ -260,6 +261,11 @@ class _Guard:
 # -- the server --
 
 
+def _say(line: str) -> None:
+    # Who waits for the address at the other end of a pipe waits no longer than needed.
+    print(line, flush=True)
+
+
 def serve(
     warehouse: Origin = None,
     host: str = "127.0.0.1",
@@ -271,7 +277,7 @@ def serve(
     source: Origin = None,
     redact: bool = True,
     hosts: Iterable[str] = (),
-    announce: Callable[[str], None] = partial(print, flush=True),
+    announce: Callable[[str], None] = _say,
 ) -> None:
     """Serve the API and the dashboard until Ctrl-C.
 
