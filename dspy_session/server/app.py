@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import socket
 import threading
@@ -20,7 +19,7 @@ from dspy_session.opencode.analytics.asking import Tables
 from dspy_session.opencode.analytics.choices import state
 from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.opencode.history import History
-from dspy_session.server._answering import Reply, Service, failure
+from dspy_session.server._answering import Reply, Service, caching, etag_of, failure
 from dspy_session.server._assets import assets
 from dspy_session.server._description import describe
 from dspy_session.server._guards import HEADERS, LOOPBACK_NAMES, Gate, Hosts, check_binding
@@ -126,9 +125,9 @@ class _Api:
             if route.sync != "none":
                 await self._live.freshen(PATIENCE if route.sync == "await" else 0)
             revision = self._live.revision if route.sync == "await" else None
-            etag = None if revision is None else _etag(revision, request)
+            etag = None if revision is None else etag_of(revision, request.url.path, request.url.query)
             if etag is not None and etag in request.headers.get("if-none-match", ""):
-                return Response(status_code=304, headers=_caching(etag))
+                return Response(status_code=304, headers=caching(etag))
             return _sent(await self._asked(route, request, revision), etag)
 
         return answer
@@ -142,24 +141,8 @@ class _Api:
         return await anyio.to_thread.run_sync(ask, route, pairs, session, revision, limiter=self._threads)
 
 
-def _etag(revision: str, request: Request) -> str:
-    """Names an answer before it is made: the same question to the same state has the same one."""
-    # `days` counts back from now, to the minute.
-    minute = int(time.time() // 60) if "days" in request.query_params else 0
-    asked = f"{revision} {minute} {request.url.path}?{request.url.query}"
-    return f'"{hashlib.sha256(asked.encode("utf-8", "replace")).hexdigest()[:24]}"'
-
-
-def _caching(etag: str | None) -> dict[str, str]:
-    return (
-        {"Cache-Control": "no-store"}
-        if etag is None
-        else {"Cache-Control": "private, no-cache", "ETag": etag}
-    )
-
-
 def _sent(reply: Reply, etag: str | None = None, headers: Any = None) -> Response:
-    kept = _caching(etag if reply.status == 200 else None)
+    kept = caching(etag if reply.status == 200 else None)
     return Response(reply.body, reply.status, {**kept, **(headers or {})}, "application/json")
 
 
@@ -189,8 +172,8 @@ async def _asset(request: Request) -> Response:
     if found is None:
         raise HTTPException(404)
     if found.etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=_caching(found.etag))
-    return Response(found.body, headers=_caching(found.etag), media_type=found.kind)
+        return Response(status_code=304, headers=caching(found.etag))
+    return Response(found.body, headers=caching(found.etag), media_type=found.kind)
 
 
 def _login_routes(gate: Gate) -> list[WebRoute]:
@@ -198,18 +181,18 @@ def _login_routes(gate: Gate) -> list[WebRoute]:
         if gate.open:
             return RedirectResponse("/", 303)
         if request.method != "POST":
-            return HTMLResponse(login_page(), headers=_caching(None))
+            return HTMLResponse(login_page(), headers=caching(None))
         origin = request.headers.get("origin")
         if origin not in (None, "null") and urlsplit(origin).netloc != request.headers.get("host"):
             return _sent(failure(403, "this form is of another site"))
         if not gate.knows(await _typed_token(request)):
-            return HTMLResponse(login_page(wrong=True), 401, _caching(None))
+            return HTMLResponse(login_page(wrong=True), 401, caching(None))
         return RedirectResponse("/", 303, {"Set-Cookie": gate.set_cookie()})
 
     async def link(request: Request) -> Response:
         if request.method != "GET" or not gate.use_link(request.path_params["code"]):
-            return HTMLResponse(login_page(used=True), 401, _caching(None))
-        return HTMLResponse(OPENED, headers={"Set-Cookie": gate.set_cookie(), **_caching(None)})
+            return HTMLResponse(login_page(used=True), 401, caching(None))
+        return HTMLResponse(OPENED, headers={"Set-Cookie": gate.set_cookie(), **caching(None)})
 
     return [WebRoute("/login", login, methods=["GET", "POST"]), WebRoute("/login/{code}", link)]
 
