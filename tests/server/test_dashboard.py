@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dspy_session.server import running
+from dspy_session.server._questions import report_rows
 from tests.server.histories import conversation, grown, written
 
 sync_api = pytest.importorskip(
@@ -106,6 +107,17 @@ def test_every_view_is_drawn_from_the_recordings(address: str, opened: Any, view
     assert page.locator("main .error").count() == 0
     assert page.locator("main").inner_text().count("undefined") == 0
     assert "NaN" not in page.locator("main").inner_text()
+
+
+def test_every_report_is_drawn(address: str, opened: Any) -> None:
+    shown = opened(address)
+    page = shown.open("reports")
+    links = [link.get_attribute("href") for link in page.locator("main li a").all()]
+    assert len(links) == len(report_rows())
+    for link in links:
+        page = shown.open(link.removeprefix("#/"))
+        assert page.locator("main .error").count() == 0
+        assert {"undefined", "NaN", "[object Object]"}.isdisjoint(page.locator("td, th").all_inner_texts())
 
 
 def test_a_session_is_told_turn_by_turn(address: str, opened: Any) -> None:
