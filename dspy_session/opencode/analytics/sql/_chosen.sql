@@ -10,7 +10,9 @@ WITH RECURSIVE fitting_messages AS NOT MATERIALIZED (
         AND (
             $model::VARCHAR IS NULL
             OR coalesce(m.model, t.model) = $model
-            OR substr(coalesce(m.model, t.model), strpos(coalesce(m.model, t.model), '/') + 1) = $model
+            -- The id alone is enough, unless it is also the whole name of another model.
+            OR (substr(coalesce(m.model, t.model), strpos(coalesce(m.model, t.model), '/') + 1) = $model
+                AND NOT EXISTS (FROM messages WHERE model = $model))
         )
         AND ($agent::VARCHAR IS NULL OR coalesce(m.agent, t.agent) = $agent)
 ),
@@ -46,7 +48,8 @@ chosen_turns AS NOT MATERIALIZED (
         AND (
             $model::VARCHAR IS NULL
             OR t.model = $model
-            OR substr(t.model, strpos(t.model, '/') + 1) = $model
+            OR (substr(t.model, strpos(t.model, '/') + 1) = $model
+                AND NOT EXISTS (FROM messages WHERE model = $model))
         )
         AND ($agent::VARCHAR IS NULL OR t.agent = $agent)
 ),
