@@ -40,7 +40,7 @@ some = settings(
 PLAIN = sorted(
     name
     for name, method in inspect.getmembers(Reports, inspect.isfunction)
-    if not name.startswith("_") and name not in ("ask", "unused_skills")
+    if not name.startswith("_") and name not in ("ask", "rlm", "unused_skills")
 )
 
 
