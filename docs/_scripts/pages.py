@@ -30,6 +30,7 @@ PROMPTS_OF = "3.4"
 # Pages that need more than the offline model are run by tests of their own.
 RUN_ELSEWHERE = {
     "docs/how-to/opencode.md": "tests/opencode/test_opencode_guide.py",
+    "docs/how-to/opencode-analytics.md": "tests/analytics/test_analytics_guide.py",
     "docs/how-to/opencode-dashboard.md": "tests/server/test_page.py",
     "docs/how-to/opencode-warehouse.md": "tests/analytics/test_warehouse_parquet.py",
 }
