@@ -96,7 +96,8 @@ def _node(row: Found) -> Answer:
 
 
 def _agent(row: Found) -> str | None:
-    return row["agent"] or row["own_agent"]
+    named: str | None = row["agent"] or row["own_agent"]
+    return named
 
 
 def _duration(row: Found) -> int:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from dspy_session.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
-    import altair
+    from altair import Chart as Chart
 
     from dspy_session.opencode.analytics.reporting import Report
 
 
-def chart(report: Report[Any]) -> altair.Chart:
+def chart(report: Report[Any]) -> Chart:
     """The chart of a report.
 
     Raises:
@@ -27,7 +27,7 @@ def chart(report: Report[Any]) -> altair.Chart:
         import altair
     except ImportError:
         raise MissingExtraError("altair", "plots") from None
-    made: altair.Chart = drawn(altair, altair.Data(values=report.to_dicts()))
+    made: Chart = drawn(altair, altair.Data(values=report.to_dicts()))
     return made.properties(title=report.title)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from dspy_session.opencode.analytics import _tables_shown
 
 if TYPE_CHECKING:
-    import altair
+    from dspy_session.opencode.analytics.plots import Chart
 
 Row = TypeVar("Row")
 Unit = Literal["USD", "ms", "s", "tokens", "characters", "bytes", "share"]
@@ -95,22 +95,24 @@ class Report(Generic[Row]):
         return [each.name for each in wanted], cells
 
     def __str__(self) -> str:
-        return _tables_shown.text(self.title, *self.shown(), self._numeric(), self.skipped)
+        return _tables_shown.text(self.title, *self.shown(), self.numeric, self.skipped)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         docs = [each.doc for each in self.columns]
-        return _tables_shown.html(self.title, *self.shown(), self._numeric(), docs, self.skipped)
+        return _tables_shown.html(self.title, *self.shown(), self.numeric, docs, self.skipped)
 
-    def _numeric(self) -> list[bool]:
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers."""
         values = [[getattr(row, each.name) for row in self.rows] for each in self.columns]
         return [
             any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in column)
             for column in values
         ]
 
-    def plot(self) -> altair.Chart:
+    def plot(self) -> Chart:
         """A chart of the report, for those that have one.
 
         Raises:
