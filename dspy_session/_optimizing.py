@@ -55,7 +55,8 @@ class Optimizing:
         Raises:
             ConfigurationError: there is nothing to train on, or the optimizer does not give back a session.
         """
-        from dspy_session._base import SessionBase, _lineages
+        from dspy_session._as_module import lineages
+        from dspy_session._base import SessionBase
 
         one_of("conversation", conversation, get_args(Conversation))
         if isinstance(optimizer, type) or not callable(getattr(optimizer, "compile", None)):
@@ -77,7 +78,7 @@ class Optimizing:
         elif trainset is not None:
             raise ConfigurationError(f"{type(optimizer).__name__} takes its examples when it is made")
         student = self._fork_with(self.new_state())
-        student._lineage = next(_lineages)
+        student._lineage = next(lineages)
         student.__class__ = _as_program(type(self), type(self.module))
         compiled = optimizer.compile(student, **compile_kwargs)
         if not isinstance(compiled, SessionBase):
