@@ -1,7 +1,8 @@
 """What a session is made of: a program, options, a state, and the ways to call it.
 
-The rest of its API is in `_editing` (changing the conversation), `_exporting` (scores and examples) and
-`_persistence` (files). `Session` itself is a thin class over all of it: optimizers paste its source into prompts.
+The rest of its API is in `_stateful` (whose conversation it is), `_editing` (changing it), `_exporting` (scores and
+examples), `_optimizing`, `_persistence` (files) and `_as_module` (what DSPy does to it). `Session` itself is a thin
+class over all of it: optimizers paste its source into prompts.
 """
 
 from __future__ import annotations
