@@ -23,15 +23,7 @@ from dspy_session._attempts import Attempts
 from dspy_session._calls import TurnCall
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-from dspy_session._injection import (
-    COPY_OF,
-    adopt,
-    is_adopted,
-    is_closed,
-    is_session,
-    parts,
-    predictors,
-)
+from dspy_session._injection import COPY_OF, adopt, is_adopted, is_closed, is_session, parts, predictors
 from dspy_session._open_turns import Frame
 from dspy_session._optimizing import Optimizing
 from dspy_session._options import (
