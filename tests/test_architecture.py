@@ -22,6 +22,10 @@ EXTRAS = {
     "pyarrow": "parquet",
     "opentelemetry": "otel",
 }
+# Modules that are longer than a stranger reads in a few minutes, each with the reason why it is one idea still.
+LONG_MODULES: dict[str, str] = {}
+LINES_OF_A_MODULE = 400
+LINES_OF_A_FUNCTION = 25
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -61,6 +65,27 @@ def test_every_module_says_what_it_is() -> None:
         if ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) is None
     ]
     assert silent == []
+
+
+def test_a_module_past_400_lines_has_a_reason() -> None:
+    paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in paths.items()}
+    long = {name for name, length in lengths.items() if length > LINES_OF_A_MODULE}
+    assert long == LONG_MODULES.keys()
+    assert all(reason.strip() for reason in LONG_MODULES.values())
+
+
+def test_nine_functions_in_ten_are_below_25_lines() -> None:
+    functions = {
+        f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}": (node.end_lineno or node.lineno)
+        - node.lineno
+        + 1
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    long = [name for name, lines in functions.items() if lines >= LINES_OF_A_FUNCTION]
+    assert len(long) <= len(functions) / 10, long
 
 
 def test_importing_the_library_does_not_import_dspy() -> None:
