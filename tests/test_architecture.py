@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,23 @@ def test_the_page_on_architecture_names_every_room() -> None:
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     missing = {room for room in rooms - {"__init__", "__pycache__"} if f"`{room}`" not in page}
     assert missing == set()
+
+
+def test_rooms_on_the_page_know_only_those_in_their_row_and_below() -> None:
+    grimp = pytest.importorskip("grimp", reason="import-linter is not installed, which brings it")
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    rows = [
+        re.findall(r"`(\w+)`", line.split("|")[1]) for line in page.splitlines() if line.startswith("| `")
+    ]
+    row = {room: place for place, rooms in enumerate(rows) for room in rooms}
+    graph = grimp.build_graph("dspy_session", exclude_type_checking_imports=True, cache_dir=None)
+    up = {
+        f"{module} imports {other}"
+        for module in graph.modules - {"dspy_session"}
+        for other in graph.find_modules_directly_imported_by(module) - {"dspy_session"}
+        if row[other.split(".")[1]] < row[module.split(".")[1]]
+    }
+    assert up == set()
 
 
 def test_imports_point_down() -> None:
