@@ -110,7 +110,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_page_on_architecture_names_every_room() -> None:
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
-    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    houses = (PACKAGE, PACKAGE / "stores")
+    rooms = {path.stem for house in houses for path in house.iterdir() if path.suffix == ".py"}
+    rooms |= {path.stem for path in PACKAGE.iterdir() if path.is_dir()}
     missing = {room for room in rooms - {"__init__", "__pycache__"} if f"`{room}`" not in page}
     assert missing == set()
 
