@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import ConfigurationError, ConversationNotFoundError
 from ...stores.base import MAX_KEY_BYTES
-from ._case import FUTURE, StoreCase, refused, turn
+from .case import FUTURE, StoreCase, refused, turn
 
 STRANGE_KEYS = (
     "",

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import ConfigurationError, StaleStateError, StoreError
 from ...stores.base import MAX_KEY_BYTES
-from ._case import StoreCase, refused, turn
+from .case import StoreCase, refused, turn
 
 
 class Commits(StoreCase):

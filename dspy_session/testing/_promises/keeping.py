@@ -13,7 +13,7 @@ from ...errors import (
     StoreError,
     UnknownPathError,
 )
-from ._case import FUTURE, StoreCase, names, refused, turn
+from .case import FUTURE, StoreCase, names, refused, turn
 
 
 class Keeping(StoreCase):

@@ -17,13 +17,13 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 
-from ...stores.base import Store
-from ._commits import Commits
-from ._documents import Documents
-from ._keeping import Keeping
-from ._leases import Leases
-from ._lines import Lines
-from ._names import Names
+from ..stores.base import Store
+from ._promises.commits import Commits
+from ._promises.documents import Documents
+from ._promises.keeping import Keeping
+from ._promises.leases import Leases
+from ._promises.lines import Lines
+from ._promises.names import Names
 
 __all__ = ["StoreSuite", "check_store"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from ...errors import ConfigurationError, LeaseError
-from ._case import StoreCase, refused
+from .case import StoreCase, refused
 
 
 class Leases(StoreCase):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...errors import ConversationExistsError, UnknownPathError
-from ._case import StoreCase, names, refused, turn
+from .case import StoreCase, names, refused, turn
 
 
 class Lines(StoreCase):

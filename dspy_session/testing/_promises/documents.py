@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import ConversationExistsError, ConversationNotFoundError, SerializationError, UnknownPathError
 from ...stores.base import StoredConversation
-from ._case import StoreCase, names, refused, turn
+from .case import StoreCase, names, refused, turn
 
 
 class Documents(StoreCase):
