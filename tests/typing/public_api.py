@@ -263,7 +263,6 @@ def failures() -> None:
         errors.ConfigurationError,
         errors.HistoryTypeError,
         errors.UnknownPathError,
-        errors.ContextOverflowError,
         errors.UnboundStateError,
         errors.BindingError,
         errors.BusyError,
