@@ -70,7 +70,7 @@ def printed(code: str, namespace: dict[str, Any], page: Path, line: int) -> str:
     """What a block prints; errors point at the page's own lines."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+        exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), namespace)
     return out.getvalue().rstrip() + "\n"
 
 
