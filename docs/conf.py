@@ -54,7 +54,11 @@ reference.write()
 
 def belongs_elsewhere(app: Sphinx, kind: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
     """What a class has from a private base of ours is documented as its own; what it has from others, they document."""
-    home = getattr(getattr(value, "fget", value), "__module__", None)
+    value = getattr(value, "fget", value)
+    if getattr(value, "__module__", None) is None:
+        # Methods of builtins have no module, but the class that defines them.
+        value = getattr(value, "__objclass__", value)
+    home = getattr(value, "__module__", None)
     here = app.env.docname.rpartition("/")[2]
     if not isinstance(home, str) or home == here:
         return None
