@@ -21,6 +21,7 @@ EXTRAS = {
     "cryptography": "crypto",
     "pyarrow": "parquet",
     "opentelemetry": "otel",
+    "mlflow": "mlflow",
 }
 
 
