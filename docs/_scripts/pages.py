@@ -31,6 +31,7 @@ PROMPTS_OF = "3.4"
 RUN_ELSEWHERE = {
     "docs/how-to/mlflow.md": "tests/integrations/test_mlflow_guide.py",
     "docs/how-to/opencode.md": "tests/opencode/test_opencode_guide.py",
+    "docs/how-to/telemetry.md": "tests/integrations/test_telemetry_guide.py",
 }
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```(?P<kind>text(?: prompt)?)\n(?P<out>.*?)^```\n)?", re.M | re.S
