@@ -147,6 +147,14 @@ def test_a_trainset_is_a_dataset_of_the_run(experiment: Any) -> None:
     assert [len(part) for part in split_examples(found, ratio=0.5)] == [2, 2]
 
 
+def test_the_sources_of_other_datasets_mean_what_they_meant(experiment: Any) -> None:
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+
+    assert resolve_dataset_source("https://example.org/x.csv").url == "https://example.org/x.csv"
+    with pytest.raises(experiment.MlflowException, match="Could not find"):
+        resolve_dataset_source("runs:/0123/x.csv")
+
+
 def test_the_same_examples_have_the_same_digest(experiment: Any) -> None:
     from dspy_session.integrations.mlflow import log_examples
 

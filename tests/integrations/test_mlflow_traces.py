@@ -58,6 +58,16 @@ def test_the_turns_of_a_conversation_are_one_session(logged: Any, experiment: An
     assert [len(trace.data.spans) for trace in found] == [10, 10]
 
 
+def test_mlflow_finds_the_sessions(logged: Any, experiment: Any) -> None:
+    if not hasattr(experiment, "search_sessions"):
+        pytest.skip(f"MLflow {experiment.__version__} has no search_sessions")
+    chats = [sessionify(Steps()) for _ in range(2)]
+    for chat in (*chats, chats[0]):
+        chat(question="one")
+    found = {session.id: len(session) for session in experiment.search_sessions()}
+    assert found == {chats[0].state.conversation_id: 2, chats[1].state.conversation_id: 1}
+
+
 def test_a_conversation_that_begins_anew_is_a_session_of_its_own(logged: Any) -> None:
     chat = sessionify(Steps())
     chat(question="one")
