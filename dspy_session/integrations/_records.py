@@ -1,4 +1,4 @@
-"""Examples as records of evaluation datasets, in the form that MLflow gave them, and back.
+"""Examples as records of evaluation datasets, in the form that MLflow gave them, and back; answers to records.
 
 A record is a JSON object:
 
@@ -13,11 +13,12 @@ Values are written as `dspy_session.codec.values` says, so that a history comes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import dspy
 
+from dspy_session._base import SessionBase
 from dspy_session.codec.values import Decoder, Encoder
 from dspy_session.errors import ConfigurationError, FormatError
 
@@ -80,3 +81,34 @@ def example(row: Any, decoder: Decoder, place: str) -> dspy.Example:
     inputs = decoder.fields(row["inputs"], place)
     labels = decoder.fields(parts["expectations"], place)
     return dspy.Example({**labels, **inputs, **hidden}).with_inputs(*inputs)
+
+
+def predict_fn(program: Any, *, types: Iterable[type] = ()) -> Callable[..., Any]:
+    """A program as the `predict_fn` of `mlflow.genai.evaluate`, for records that `to_records` made.
+
+    A session answers each record with the history that the record has, or none, and records no turn. MLflow asks in
+    threads of its own, where `dspy.configure` reaches and `dspy.context` does not.
+
+    Args:
+        program: a session or any other DSPy program.
+        types: classes of your own that may be among the inputs.
+
+    Returns:
+        A function of a record's inputs that gives the prediction's fields.
+    """
+    encoder, decoder = Encoder(), Decoder(types)
+
+    def predict(**inputs: Any) -> Any:
+        given = decoder.fields(inputs, "the record")
+        if not isinstance(program, SessionBase):
+            return _plain(program(**given), encoder)
+        with program.replay():
+            return _plain(program(**given), encoder)
+
+    return predict
+
+
+def _plain(result: Any, encoder: Encoder) -> Any:
+    if isinstance(result, dspy.Example):
+        return encoder.fields(dict(result.items()), "the prediction")
+    return encoder.value(result, "the prediction")

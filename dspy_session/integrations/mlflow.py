@@ -28,10 +28,10 @@ from dspy.utils.callback import BaseCallback
 from dspy_session import _context
 from dspy_session._base import SessionBase
 from dspy_session._calls import Frame
-from dspy_session.codec.values import Decoder, Encoder
+from dspy_session.codec.values import Decoder
 from dspy_session.conversation import Conversation
 from dspy_session.errors import ConfigurationError, FormatError, MissingExtraError
-from dspy_session.integrations._records import example, from_records, to_records
+from dspy_session.integrations._records import example, from_records, predict_fn, to_records
 from dspy_session.session import Session
 from dspy_session.state import SessionState
 
@@ -41,6 +41,7 @@ try:
     import mlflow.data.dataset_source_registry
     import mlflow.dspy
     import mlflow.entities
+    from mlflow.dspy.callback import MlflowCallback
 except ImportError as missing:
     raise MissingExtraError("mlflow", "mlflow") from missing
 
@@ -103,9 +104,17 @@ def autolog(
         user: from the state of a turn, the user's name, or None; becomes `mlflow.trace.user`.
         disable: end it, and MLflow's tracing of DSPy with it.
         **options: as for `mlflow.dspy.autolog`.
+
+    Raises:
+        ConfigurationError: it was called inside `dspy.context`.
     """
     mlflow.dspy.autolog(disable=disable, **options)
-    others = [callback for callback in dspy.settings.callbacks if not isinstance(callback, SessionTraces)]
+    if not disable and not any(isinstance(each, MlflowCallback) for each in dspy.settings.callbacks):
+        mlflow.dspy.autolog(disable=True, **options)
+        raise ConfigurationError(
+            "autolog was called inside `dspy.context`, where no callback can be configured: call it outside"
+        )
+    others = [each for each in dspy.settings.callbacks if not isinstance(each, SessionTraces)]
     dspy.configure(callbacks=others if disable else [SessionTraces(session_id, user), *others])
 
 
@@ -171,7 +180,7 @@ def _stored(turn: Frame) -> SessionState:
 
 
 def log_conversation(
-    conversation: SessionBase | SessionState,
+    conversation: SessionBase | SessionState | Conversation,
     artifact_file: str = "conversation.json",
     *,
     run_id: str | None = None,
@@ -179,7 +188,8 @@ def log_conversation(
     """Log a conversation as an artifact of a run.
 
     Args:
-        conversation: a session, whose bound or own state is meant, with its options; or a state.
+        conversation: a session, whose bound or own state is meant, with its options; a state; or a conversation from
+            a store. Of a long one in a store only what the window needs may be loaded: `load_older` fetches the rest.
         artifact_file: the file's path among the run's artifacts; ends in `.json`.
         run_id: the run; by default the active one, or a new one, as always in MLflow.
 
@@ -196,7 +206,7 @@ def log_conversation(
         )
     run_id = _run(run_id)
     with _artifact(place, run_id) as path:
-        conversation.save(path)
+        (conversation.state if isinstance(conversation, Conversation) else conversation).save(path)
     return f"runs:/{run_id}/{place.as_posix()}"
 
 
@@ -364,34 +374,3 @@ class ArtifactSource(mlflow.data.dataset_source.DatasetSource):  # type: ignore[
 
 
 mlflow.data.dataset_source_registry.register_dataset_source(ArtifactSource)
-
-
-def predict_fn(program: Any, *, types: Iterable[type] = ()) -> Callable[..., Any]:
-    """A program as the `predict_fn` of `mlflow.genai.evaluate`, for records that `to_records` made.
-
-    A session answers each record with the history that the record has, or none, and records no turn. MLflow asks in
-    threads of its own, where `dspy.configure` reaches and `dspy.context` does not.
-
-    Args:
-        program: a session or any other DSPy program.
-        types: classes of your own that may be among the inputs.
-
-    Returns:
-        A function of a record's inputs that gives the prediction's fields.
-    """
-    encoder, decoder = Encoder(), Decoder(types)
-
-    def predict(**inputs: Any) -> Any:
-        given = decoder.fields(inputs, "the record")
-        if not isinstance(program, SessionBase):
-            return _plain(program(**given), encoder)
-        with program.replay():
-            return _plain(program(**given), encoder)
-
-    return predict
-
-
-def _plain(result: Any, encoder: Encoder) -> Any:
-    if isinstance(result, dspy.Example):
-        return encoder.fields(dict(result.items()), "the prediction")
-    return encoder.value(result, "the prediction")

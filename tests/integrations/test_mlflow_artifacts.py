@@ -14,6 +14,7 @@ import pytest
 
 from dspy_session import Session, SessionState, sessionify, split_examples, with_memory
 from dspy_session.errors import ConfigurationError, FormatError, SerializationError
+from dspy_session.stores import open_store
 from dspy_session.testing.lm import ScriptedLM
 
 
@@ -77,6 +78,23 @@ def test_the_states_of_an_app(experiment: Any) -> None:
     for name, state in states.items():
         assert load_state(f"runs:/{run.info.run_id}/users/{name}.json") == state
     assert load_state(bound) == states["ada"]
+
+
+def test_a_stored_conversation(experiment: Any) -> None:
+    """What of it is loaded."""
+    from dspy_session.integrations.mlflow import load_state, log_conversation
+
+    app = with_memory(dspy.Predict("question -> answer"), unbound="error")
+    with experiment.start_run(), open_store("memory://") as store:
+        with app.conversation("ada", store=store):
+            for question in ("one", "two", "three"):
+                app(question=question)
+        with app.conversation("ada", store=store, last=1) as talk:
+            newest = log_conversation(talk, "newest.json")
+            talk.load_older()
+            everything = log_conversation(talk, "all.json")
+    assert [turn.index for turn in load_state(newest).turns] == [2]
+    assert [turn.inputs["question"] for turn in load_state(everything).turns] == ["one", "two", "three"]
 
 
 def test_without_a_run_one_begins(experiment: Any) -> None:

@@ -11,6 +11,7 @@ import dspy
 import pytest
 
 from dspy_session import sessionify, with_memory
+from dspy_session.errors import ConfigurationError
 from dspy_session.stores import open_store
 from dspy_session.testing.lm import ScriptedLM
 
@@ -246,3 +247,17 @@ def test_it_ends_when_it_is_told_to(logged: Any) -> None:
     assert not any(isinstance(callback, SessionTraces) for callback in dspy.settings.callbacks)
     sessionify(Steps())(question="one")
     assert logged() == []
+
+
+def test_a_call_that_could_have_no_effect_is_refused(logged: Any) -> None:
+    from dspy_session.integrations.mlflow import autolog
+
+    autolog(disable=True, silent=True)
+    before = list(dspy.settings.callbacks)
+    with dspy.context(lm=ScriptedLM()), pytest.raises(ConfigurationError, match=r"inside `dspy\.context`"):
+        autolog(silent=True)
+    assert dspy.settings.callbacks == before
+    autolog(silent=True)
+    chat = sessionify(Steps())
+    chat(question="one")
+    assert ids(logged()) == [chat.state.conversation_id]
