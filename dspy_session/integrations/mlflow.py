@@ -17,6 +17,7 @@ import json
 import re
 import tempfile
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -36,12 +37,15 @@ from dspy_session.session import Session
 from dspy_session.state import SessionState
 
 try:
-    import mlflow
-    import mlflow.data.dataset_source
-    import mlflow.data.dataset_source_registry
-    import mlflow.dspy
-    import mlflow.entities
-    from mlflow.dspy.callback import MlflowCallback
+    with warnings.catch_warnings():
+        # While it is imported, MLflow warns of type hints of its own.
+        warnings.simplefilter("ignore")
+        import mlflow
+        import mlflow.data.dataset_source
+        import mlflow.data.dataset_source_registry
+        import mlflow.dspy
+        import mlflow.entities
+        from mlflow.dspy.callback import MlflowCallback
 except ImportError as missing:
     raise MissingExtraError("mlflow", "mlflow") from missing
 
@@ -217,7 +221,9 @@ def load_conversation(
 
     Args:
         uri: what `log_conversation` gave, or any other address of such an artifact.
-        module, types, **overrides: as for `Session.load_from`.
+        module: the program; its weights are not in the file.
+        types: classes of your own that may come back.
+        **overrides: options that differ from the logged ones.
 
     Raises:
         FormatError: the artifact is no conversation.

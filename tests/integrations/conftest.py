@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """MLflow with a store of its own; making its tables takes seconds, so all tests share it."""
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed (extra mlflow)")
-    with warnings.catch_warnings():
-        # MLflow warns of its own type hints.
-        warnings.simplefilter("ignore")
-        importlib.import_module("mlflow.dspy")
+    # Warnings are errors here, and MLflow has some of its own.
+    importlib.import_module("dspy_session.integrations.mlflow")
     folder = tmp_path_factory.mktemp("mlflow")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
