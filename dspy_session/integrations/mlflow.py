@@ -28,7 +28,6 @@ from dspy.utils.callback import BaseCallback
 
 from dspy_session import _context
 from dspy_session._base import SessionBase
-from dspy_session._calls import Frame
 from dspy_session.codec.values import Decoder
 from dspy_session.conversation import Conversation
 from dspy_session.errors import ConfigurationError, FormatError, MissingExtraError
@@ -137,11 +136,10 @@ class SessionTraces(BaseCallback):  # type: ignore[misc]
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """Whatever starts inside a turn: give the trace around it the id of the turn's conversation."""
-        root = _outermost_turn()
-        span = mlflow.get_current_active_span() if root is not None else None
-        if root is None or span is None or not self._is_new(span.trace_id):
+        state = _open_conversation()
+        span = None if state is None else mlflow.get_current_active_span()
+        if state is None or span is None or not self._is_new(span.trace_id):
             return
-        state = _stored(root)
         known = {
             TRACE_SESSION: self._session_id(state),
             TRACE_USER: None if self._user is None else self._user(state),
@@ -164,20 +162,18 @@ class SessionTraces(BaseCallback):  # type: ignore[misc]
             return True
 
 
-def _outermost_turn() -> Frame | None:
-    """The turn that is open here, and not part of another one; None if it will not be recorded."""
+def _open_conversation() -> SessionState | None:
+    """The state of the turn that is open here, of the outermost if there are several; None if none will be recorded."""
     innermost = _context.frame()
     if innermost is None:
         return None
-    root: Frame = deque(innermost.around(), maxlen=1).pop()
-    return root if root.live and not root.closed else None
-
-
-def _stored(turn: Frame) -> SessionState:
-    """The state of a turn. An attempt of `BestOfN` or `Refine` has a fork of it, which no store knows."""
+    turn = deque(innermost.around(), maxlen=1).pop()
+    if turn.closed or not turn.live:
+        return None
+    # An attempt of `BestOfN` or `Refine` has a fork of the state, which no store knows.
     bound = _context.scope().bindings.get(turn.lineage)
     forked = bound is not None and bound.conversation_id == turn.state.conversation_id
-    return bound if bound is not None and forked else turn.state
+    return bound if forked else turn.state
 
 
 # ── conversations as artifacts ───────────────────────────────────────────────────────────────────────────────
