@@ -25,6 +25,7 @@ EXTRAS = {
     "cryptography": "crypto",
     "pyarrow": "parquet",
     "opentelemetry": "otel",
+    "mlflow": "mlflow",
 }
 # Modules that are longer than a stranger reads in a few minutes, each with the reason why it is one idea still.
 LONG_MODULES: dict[str, str] = {}

@@ -28,7 +28,11 @@ from dspy_session.stores import Store
 ROOT = Path(__file__).parents[2]
 PROMPTS_OF = "3.4"
 # Pages that need more than the offline model are run by tests of their own.
-RUN_ELSEWHERE = {"docs/how-to/opencode.md": "tests/opencode/test_opencode_guide.py"}
+RUN_ELSEWHERE = {
+    "docs/how-to/mlflow.md": "tests/integrations/test_mlflow_guide.py",
+    "docs/how-to/opencode.md": "tests/opencode/test_opencode_guide.py",
+    "docs/how-to/telemetry.md": "tests/integrations/test_telemetry_guide.py",
+}
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```(?P<kind>text(?: prompt)?)\n(?P<out>.*?)^```\n)?", re.M | re.S
 )
