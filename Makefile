@@ -18,7 +18,7 @@ help:
 	@echo 'make crash   kill writers of every store, 300 times each'
 	@echo 'make lint    style, types, imports'
 	@echo 'make format  put the style right'
-	@echo 'make bench   what a session costs, beside the same work without one'
+	@echo 'make bench   what it costs, beside other libraries; writes docs/explanation/performance.md'
 	@echo 'make docs    write what the code in README and docs prints into the pages'
 	@echo 'make clean   remove what these commands made'
 
@@ -66,13 +66,12 @@ format: $(VENV)/.installed-lint
 	$(RUN) -m ruff format .
 
 bench: $(VENV)/.installed-test
-	$(RUN) tests/benchmarks/session.py $(ARGS)
-	$(RUN) tests/benchmarks/optimizers.py
+	$(RUN) -m tests.benchmarks $(ARGS)
 
 docs: $(VENV)/.installed-test
 	$(RUN) -m docs._scripts.pages
 	$(RUN) -m docs._scripts.notebooks
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

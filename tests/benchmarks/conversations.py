@@ -100,7 +100,11 @@ def served(name: str, store: Store, run: Run) -> Table:
         ("turns|,", "with a lease, ms|.2f", "without, ms|.2f", "the call alone, ms|.2f"),
         [[size, whole * 1e3, without * 1e3, call * 1e3] for size, whole, without in rows],
         [f"A turn at {last[0]:,} turns takes {last[1] / first[1]:.2f} times what one at {first[0]:,} does."],
-        [Ratio(f"a turn served from {name} at {last[0]:,} turns", "the call alone, in memory", last[1] / call)],
+        [
+            Ratio(
+                f"a turn served from {name} at {last[0]:,} turns", "the call alone, in memory", last[1] / call
+            )
+        ],
     )
 
 

@@ -50,7 +50,9 @@ def throughput(users: Contest, run: Run) -> Table:
         "Serving users",
         ["program", "users|,", *columns(NAMES, "turns a second", ",.0f"), *shares_of],
         rows,
-        ["A speed that does not depend on the number of users means that a state costs nothing until it is bound."],
+        [
+            "A speed that does not depend on the number of users means that a state costs nothing until it is bound."
+        ],
         ratios,
     )
 
@@ -65,7 +67,14 @@ def weights(users: Contest, counts: tuple[int, ...]) -> Table:
         for count in counts:
             found = users.each("weigh", program=program, users=count)
             shares = over(found)
-            rows.append([program, count, *(found.get(name) for name in names), *(shares.get(name) for name in names[1:])])
+            rows.append(
+                [
+                    program,
+                    count,
+                    *(found.get(name) for name in names),
+                    *(shares.get(name) for name in names[1:]),
+                ]
+            )
             what = f"memory of a user of an app of {program}, {count:,} users"
             ratios += [Ratio(what, name, value) for name, value in shares.items()]
     return Table(

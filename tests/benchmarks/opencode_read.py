@@ -255,7 +255,9 @@ def totals_beside_stats(path: Path, times: int) -> Iterator[Item]:
             except (OSError, subprocess.SubprocessError, sqlite3.Error, ValueError) as error:
                 yield Missing(STATS, f"{type(error).__name__}: {error}")
             else:
-                yield Versions({"OpenCode": subprocess.check_output([program, "--version"], text=True).strip()})
+                yield Versions(
+                    {"OpenCode": subprocess.check_output([program, "--version"], text=True).strip()}
+                )
         found = in_turns(works, seconds=0.0, least=times, warm=0)
     share = found["this library"] / found[STATS] if STATS in found else None
     yield Table(
@@ -283,13 +285,21 @@ def own_database(program: str, path: Path) -> Iterator[Callable[[], str]]:
     """
     with tempfile.TemporaryDirectory() as home:
         copy = Path(home) / "copy.db"
-        quiet = {f"OPENCODE_DISABLE_{name}": "1" for name in ("MODELS_FETCH", "AUTOUPDATE", "DEFAULT_PLUGINS")}
+        quiet = {
+            f"OPENCODE_DISABLE_{name}": "1" for name in ("MODELS_FETCH", "AUTOUPDATE", "DEFAULT_PLUGINS")
+        }
         env = {"PATH": os.environ["PATH"], "HOME": home, "OPENCODE_DB": str(copy), "TERM": "dumb", **quiet}
 
         def stats() -> str:
             command = [program, "stats", "--models", "--tools"]
             done = subprocess.run(
-                command, env=env, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+                command,
+                env=env,
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=300,
             )
             return done.stdout
 
@@ -308,13 +318,22 @@ def fill(copy: Path, path: Path) -> int:
         for table in ("project", "session", "message", "part"):
             ours = {row[1] for row in db.execute(f"pragma ours.table_info({table})")}
             names, values = [], []
-            for _, name, kind, required, default, _ in db.execute(f"pragma main.table_info({table})").fetchall():
+            for _, name, kind, required, default, _ in db.execute(
+                f"pragma main.table_info({table})"
+            ).fetchall():
                 if name in ours or (required and default is None):
                     names.append(name)
                     zero = "0" if kind.lower() == "integer" else "''"
-                    values.append(f"coalesce({name}, {default or zero})" if name in ours and required else
-                                  name if name in ours else zero)
-            db.execute(f"insert into main.{table} ({', '.join(names)}) select {', '.join(values)} from ours.{table}")
+                    values.append(
+                        f"coalesce({name}, {default or zero})"
+                        if name in ours and required
+                        else name
+                        if name in ours
+                        else zero
+                    )
+            db.execute(
+                f"insert into main.{table} ({', '.join(names)}) select {', '.join(values)} from ours.{table}"
+            )
         return int(db.execute("select count(*) from main.session").fetchone()[0])
 
 

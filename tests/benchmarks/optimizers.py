@@ -132,7 +132,9 @@ def measure(run: Run) -> Iterator[Item]:
         "Compiling",
         ("optimizer", "program", "metric calls|,", "model calls|,", "tokens sent|,", "score, %|.0f"),
         rows,
-        [f"A program of two predictors, {len(programs.COLOURS)} examples. Conversations are longer than examples."],
+        [
+            f"A program of two predictors, {len(programs.COLOURS)} examples. Conversations are longer than examples."
+        ],
         ratios,
     )
 

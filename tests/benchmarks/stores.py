@@ -92,7 +92,9 @@ def table(name: str, found: dict[int, tuple[float, float]]) -> Table:
         f"A commit to {name}",
         ("turns|,", "append, µs|,.0f", "plain insert, µs|,.0f", "append ÷ insert|.2f"),
         rows,
-        [f"An append at {last[0]:,} turns takes {last[1] / first[1]:.2f} times what it takes at {first[0]:,}."],
+        [
+            f"An append at {last[0]:,} turns takes {last[1] / first[1]:.2f} times what it takes at {first[0]:,}."
+        ],
         [Ratio(f"a commit to {name} at {last[0]:,} turns", "plain insert", last[3])],
     )
 
@@ -145,7 +147,10 @@ def disk_and_fork(turns: int) -> Iterator[Item]:
             ("what", "ms|.2f"),
             [
                 [f"a fork, which adds {added:g} rows" if added != 1 else "a fork, which adds one row", fork],
-                *([f"load {'all' if last is None else f'the last {last}'} turns", taken] for last, taken in loads),
+                *(
+                    [f"load {'all' if last is None else f'the last {last}'} turns", taken]
+                    for last, taken in loads
+                ),
             ],
             [f"The conversation has {turns:,} turns."],
         )

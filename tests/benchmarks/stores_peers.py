@@ -58,7 +58,9 @@ def table(title: str, what: str, unit: str, found: dict[int, dict[str, Any]]) ->
     """A row for each length, and how each contestant's figures grow."""
     scale = 1e6 if unit == "µs" else 1
     names = list(CONTESTANTS)
-    rows: list[list[Any]] = [[n, *(scaled(one.get(name), scale) for name in names)] for n, one in found.items()]
+    rows: list[list[Any]] = [
+        [n, *(scaled(one.get(name), scale) for name in names)] for n, one in found.items()
+    ]
     notes = [sentence for sentence in [growth(found)] if sentence]
     ratios = [
         Ratio(what.format(f"{n:,}"), name, share)
