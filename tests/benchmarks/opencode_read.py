@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def reading(path: Path, run: Run) -> Iterator[Item]:
     }
     with contest("decoding", {DECODED: (MSGSPEC, "")}, others=run.peers) as decoders:
         for peer in decoders.peers.values():
-            works[DECODED] = lambda: peer.ask("decode", path=str(path))
+            works[DECODED] = partial(peer.ask, "decode", path=str(path))
         found = in_turns(works, seconds=0.0, least=run.pick(3, 1), warm=0)
         yield from decoders.report()
     rows = [[name, found.get(name), found[name] / found[FLOOR] if name in found else None] for name in TOLD]
@@ -182,7 +183,8 @@ def reading(path: Path, run: Run) -> Iterator[Item]:
         rows,
         [
             f"{path.stat().st_size / 1e6:,.0f} MB, {parts:,} parts. Reading takes {share:.2f} times the floor, which "
-            f"{'keeps' if share <= MOST else 'breaks'} the promise of {MOST:g}. Memory grew by {grown:,.0f} MB meanwhile."
+            f"{'keeps' if share <= MOST else 'breaks'} the promise of {MOST:g}. "
+            f"Memory grew by {grown:,.0f} MB meanwhile."
         ],
         [Ratio("reading a history", FLOOR, share)],
     )

@@ -3,8 +3,9 @@
     users.py app|forks|hand|bare
 
 `app` is a `with_memory` app that is given each user's state for each call. `forks` is a session for each user, forked
-from one, which is how the published package serves many: it has no `with_memory`. `hand` is DSPy with a `dspy.History` for each user
-and predictor, passed on and appended to by hand. `bare` is the program alone, without a history.
+from one, which is how the published package serves many: it has no `with_memory`. `hand` is DSPy with a
+`dspy.History` for each user and predictor, passed on and appended to by hand. `bare` is the program alone, without a
+history.
 """
 
 from __future__ import annotations
