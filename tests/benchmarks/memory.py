@@ -36,7 +36,7 @@ def measure(run: Run) -> Iterator[Item]:
 def throughput(users: Contest, run: Run) -> Table:
     rows, ratios = [], []
     for program in PROGRAMS:
-        for count in run.pick((200, 2_000), (200,)):
+        for count in run.pick((200, 2_000), (20,)):
             found = users.in_turns(
                 "serve", seconds=0.0, least=run.pick(3, 1), warm=0, program=program, users=count
             )

@@ -154,7 +154,7 @@ def weigh(program: str, users: int) -> float:
     """The bytes that each user's state takes, after its turns."""
     make, served = KINDS[KIND]
     made = make(program)
-    served(made, [made.new_state() for _ in range(AT_A_TIME)])
+    served(made, [made.new_state() for _ in range(min(users, AT_A_TIME))])
     with weighing() as held:
         states = [made.new_state() for _ in range(users)]
         served(made, states)
