@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspy_session.errors import ConfigurationError, UnknownPathError
+from dspy_session.errors import ConfigurationError, UnknownPathError, WarehouseBusyError
 from dspy_session.opencode.analytics.asking import Tables
 from dspy_session.opencode.exports.redaction import Redactor
 from dspy_session.server._parameters import BadRequest, read_query
@@ -65,6 +67,8 @@ class Service:
             return failure(400, str(error))
         except UnknownPathError as error:
             return failure(404, str(error.args[0]))
+        except WarehouseBusyError:
+            return failure(503, "another process holds the warehouse's file: try again when it has ended")
         except Exception:
             _log.exception("%s failed", route.name)
             return failure(500, "the server failed to answer; its log says how")
@@ -78,6 +82,20 @@ def success(data: Any) -> Reply:
 def failure(status: int, message: str) -> Reply:
     """A refusal, with the reason."""
     return Reply(status, _json({"success": False, "error": message}))
+
+
+def etag_of(revision: str, path: str, query: str) -> str:
+    """Names an answer before it is made: the same question to the same state has the same one."""
+    # `days` counts back from now, to the minute.
+    minute = int(time.time() // 60) if "days=" in query else 0
+    asked = f"{revision} {minute} {path}?{query}"
+    return f'"{hashlib.sha256(asked.encode("utf-8", "replace")).hexdigest()[:24]}"'
+
+
+def caching(etag: str | None) -> dict[str, str]:
+    """The headers that tell a browser what it may keep: what has a name, to ask whether it still holds."""
+    kept = "no-store" if etag is None else "private, no-cache"
+    return {"Cache-Control": kept, **({} if etag is None else {"ETag": etag})}
 
 
 def _json(document: Any) -> bytes:

@@ -16,6 +16,7 @@ ERRORS = {
     404: "There is no such session",
     421: "The request names another host than this server",
     500: "The server failed; its log says how",
+    503: "Another process holds the warehouse's file",
 }
 
 
@@ -50,7 +51,7 @@ def describe(routes: Sequence[Route], *, token: bool, compatible: bool) -> Json:
 
 def _operation(route: Route, token: bool, compatible: bool) -> Json:
     asks = token and not route.open
-    codes = [400, *([401] if asks else []), *([404] if route.of_session else []), 421, 500]
+    codes = [400, *([401] if asks else []), *([404] if route.of_session else []), 421, 500, 503]
     if compatible and route.of_session:
         summary = f"{route.summary}. An unknown session may get zeros, and `meta.error`"
     else:

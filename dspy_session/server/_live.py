@@ -41,11 +41,13 @@ class Live:
     Args:
         sync: syncs the warehouse; None if somebody else does, or nobody.
         interval: seconds that must have passed since the last sync ended before the next one begins.
+        state: names what the warehouse holds, which other processes may sync, too.
     """
 
-    def __init__(self, sync: Sync | None, interval: float) -> None:
+    def __init__(self, sync: Sync | None, interval: float, state: Callable[[], str] = str) -> None:
         self.interval = interval
         self._sync = sync
+        self._name_state, self._state = state, ""
         self._boot = secrets.token_hex(4)
         self._changes = 0
         self._tasks: TaskGroup | None = None
@@ -58,14 +60,18 @@ class Live:
     @property
     def revision(self) -> str | None:
         """Names the state of the warehouse; None where it may change behind our back, or is changing."""
-        return None if self._sync is None or self._running else f"{self._boot}.{self._changes}"
+        return None if self._sync is None or self._running else self._revision
+
+    @property
+    def _revision(self) -> str:
+        return f"{self._boot}.{self._changes}.{self._state}"
 
     def status(self) -> dict[str, Any]:
         """What a page shows of the syncs."""
         done, total = self._progress or (None, None)
         progress = None if done is None else {"done": done, "total": total}
         return {
-            "revision": f"{self._boot}.{self._changes}",
+            "revision": self._revision,
             "live": self._sync is not None,
             "interval": self.interval,
             "syncing": self._running is not None,
@@ -107,8 +113,10 @@ class Live:
     async def _run(self, sync: Sync, running: anyio.Event) -> None:
         try:
             with anyio.CancelScope(shield=True):
-                report = await anyio.to_thread.run_sync(sync, self._tell, limiter=anyio.CapacityLimiter(1))
+                limiter = anyio.CapacityLimiter(1)
+                report, state = await anyio.to_thread.run_sync(self._synced, sync, limiter=limiter)
             self._changes += bool(getattr(report, "read", True))
+            self._state = state
             self._told = {"synced_at": _now(), "report": str(report), "error": None}
         except Exception as error:
             # What a sync wrote before it failed can be read.
@@ -119,6 +127,9 @@ class Live:
         finally:
             self._ended, self._progress, self._running = time.monotonic(), None, None
             running.set()
+
+    def _synced(self, sync: Sync) -> tuple[Any, str]:
+        return sync(self._tell), self._name_state()
 
     def _tell(self, done: int, total: int) -> None:
         """Called by the sync, in its thread."""

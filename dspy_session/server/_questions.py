@@ -175,10 +175,10 @@ def list_sessions(asked: Asked) -> Json:
     rows: list[SessionRow] = [row for row in found if _matches(row, query["search"])]
     rows.sort(key=ORDERS[query["order"]], reverse=True)
     children = _children(rows) if query["tree"] else {}
-    heads = [row for row in rows if not query["tree"] or row.parent_id not in {each.id for each in rows}]
+    heads = _heads(rows, children) if query["tree"] else rows
     page = heads[query["offset"] : query["offset"] + query["limit"]]
     meta = {"count": len(heads), "offset": query["offset"], "limit": query["limit"], "skipped": found.skipped}
-    sessions = [_nested(row, children, query["tree"], found.row_type) for row in page]
+    sessions = [_nested(row, children, query["tree"]) for row in page]
     return {"meta": {**meta, "generated_at": _now()}, "sessions": sessions}
 
 
@@ -190,40 +190,65 @@ def _matches(row: SessionRow, search: str | None) -> bool:
 def _children(rows: list[SessionRow]) -> dict[str, list[SessionRow]]:
     found: dict[str, list[SessionRow]] = {}
     for row in rows:
-        if row.parent_id is not None and row.parent_id != row.id:
+        if row.parent_id is not None:
             found.setdefault(row.parent_id, []).append(row)
     return found
 
 
-def _nested(
-    row: SessionRow, children: dict[str, list[SessionRow]], tree: bool, row_type: type[SessionRow]
-) -> Json:
-    told = _row(row, row_type)
+def _heads(rows: list[SessionRow], children: dict[str, list[SessionRow]]) -> list[SessionRow]:
+    """The sessions that no other one of the list started. Of those that started each other, the first."""
+    known = {row.id for row in rows}
+    begun: set[str] = set()
+    for row in rows:
+        if row.parent_id not in known:
+            _reach(row, children, begun)
+    heads = [row for row in rows if row.parent_id not in known]
+    for row in rows:
+        if row.id not in begun:
+            _reach(row, children, begun)
+            # Its way back up is cut, so that it can be told from the top.
+            children[row.parent_id or ""].remove(row)
+            heads.append(row)
+    return heads
+
+
+def _reach(row: SessionRow, children: dict[str, list[SessionRow]], reached: set[str]) -> None:
+    waiting = [row]
+    while waiting:
+        at = waiting.pop()
+        if at.id not in reached:
+            reached.add(at.id)
+            waiting += children.get(at.id, ())
+
+
+def _nested(row: SessionRow, children: dict[str, list[SessionRow]], tree: bool) -> Json:
+    told = _row(row)
     if tree:
-        told["children"] = [_nested(each, children, True, row_type) for each in children.get(row.id, ())]
+        told["children"] = [_nested(each, children, True) for each in children.get(row.id, ())]
     return told
 
 
-def _row(row: SessionRow, row_type: type[SessionRow]) -> Json:
-    return Report("sessions", "", row_type, (row,)).to_dicts()[0]
+def _row(row: SessionRow) -> Json:
+    return Report("sessions", "", SessionRow, (row,)).to_dicts()[0]
 
 
 def session_head(asked: Asked) -> Json:
     """A session with its parent, its sub-agents, its to-do list, and its turns in brief."""
-    turns = outline(asked.warehouse, asked.session)
+    brief = outline(asked.warehouse, asked.session)
     rows = {row.id: row for row in asked.report("sessions", Filter())}
     row = rows[asked.session]
     children = sorted(_children(list(rows.values())).get(row.id, ()), key=ORDERS["created"])
     forks = [each for each in rows.values() if each.forked_from == row.id]
     source, parent = rows.get(row.forked_from or ""), rows.get(row.parent_id or "")
     return {
-        "meta": turns["meta"],
-        "session": _row(row, SessionRow),
-        "parent": None if parent is None else _row(parent, SessionRow),
-        "forked_from": None if source is None else _row(source, SessionRow),
-        "children": [_row(each, SessionRow) for each in children],
-        "forks": [_row(each, SessionRow) for each in forks],
-        "turns": turns["turns"],
+        "meta": brief["meta"],
+        "session": _row(row),
+        "parent": None if parent is None else _row(parent),
+        "forked_from": None if source is None else _row(source),
+        "children": [_row(each) for each in children],
+        "forks": [_row(each) for each in forks],
+        "todos": brief["todos"],
+        "turns": brief["turns"],
     }
 
 

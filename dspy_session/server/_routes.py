@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from dspy_session.opencode.analytics.reports import Reports
+from dspy_session.opencode.analytics.skill_reports import UnusedSkillRow
 from dspy_session.server import _questions as questions
 from dspy_session.server._parameters import Choice, Flag, Integer, Json, Moment, Parameter, Text
 from dspy_session.server._questions import Asked
@@ -152,15 +153,20 @@ def _answer(question: str, summary: str) -> Route:
     )
 
 
-def _report(name: str, row_type: type[Any]) -> Route:
+_KNOWN = Parameter("known", Text(), "the name of a skill that there is; once for each", many=True)
+
+
+def _report(
+    name: str, row_type: type[Any], answer: Callable[[Asked], Json] | None = None, *more: Parameter
+) -> Route:
     summary = (getattr(Reports, name).__doc__ or name).partition("\n")[0].rstrip(".")
     paging = (OFFSET, _limit(1000, 10_000))
     return Route(
         f"/api/reports/{name}",
         f"report_{name}",
         summary,
-        questions.report(name),
-        (*FILTERS, SESSION, *paging),
+        answer or questions.report(name),
+        (*more, *FILTERS, SESSION, *paging),
         report_schema(row_type),
     )
 
@@ -170,7 +176,8 @@ def routes() -> tuple[Route, ...]:
     """All routes of the API."""
     answers = tuple(_answer(question, summary) for question, summary in _ANSWERS.items())
     reports = tuple(_report(name, row_type) for name, row_type in questions.report_rows().items())
-    return (_SESSIONS, _HEAD, _TURNS, *answers, _CHOICES, _REPORTS, *reports, _HEALTH)
+    unused = _report("unused_skills", UnusedSkillRow, questions.unused_skills, _KNOWN)
+    return (_SESSIONS, _HEAD, _TURNS, *answers, _CHOICES, _REPORTS, *reports, unused, _HEALTH)
 
 
 def status_route(status: Callable[[], Json]) -> Route:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,9 +16,10 @@ import anyio
 
 from dspy_session.errors import AddressError, ConfigurationError, MissingExtraError
 from dspy_session.opencode.analytics.asking import Tables
+from dspy_session.opencode.analytics.choices import state
 from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.opencode.history import History
-from dspy_session.server._answering import Reply, Service, failure
+from dspy_session.server._answering import Reply, Service, caching, etag_of, failure
 from dspy_session.server._assets import assets
 from dspy_session.server._description import describe
 from dspy_session.server._guards import HEADERS, LOOPBACK_NAMES, Gate, Hosts, check_binding
@@ -75,7 +76,7 @@ def create_app(
         hosts: the names by which requests may call this server, against DNS rebinding.
         any_address: requests may call it by any IP address, too.
     """
-    gate, live = Gate(token), Live(sync, interval)
+    gate, live = Gate(token), Live(sync, interval, partial(state, warehouse))
     declared = (*routes(), status_route(live.status))
     api = _Api(Service(warehouse, compatible, redact), live)
     description = describe(declared, token=not gate.open, compatible=compatible)
@@ -124,9 +125,9 @@ class _Api:
             if route.sync != "none":
                 await self._live.freshen(PATIENCE if route.sync == "await" else 0)
             revision = self._live.revision if route.sync == "await" else None
-            etag = None if revision is None else _etag(revision, request)
+            etag = None if revision is None else etag_of(revision, request.url.path, request.url.query)
             if etag is not None and etag in request.headers.get("if-none-match", ""):
-                return Response(status_code=304, headers=_caching(etag))
+                return Response(status_code=304, headers=caching(etag))
             return _sent(await self._asked(route, request, revision), etag)
 
         return answer
@@ -140,24 +141,8 @@ class _Api:
         return await anyio.to_thread.run_sync(ask, route, pairs, session, revision, limiter=self._threads)
 
 
-def _etag(revision: str, request: Request) -> str:
-    """Names an answer before it is made: the same question to the same state has the same one."""
-    # `days` counts back from now, to the minute.
-    minute = int(time.time() // 60) if "days" in request.query_params else 0
-    asked = f"{revision} {minute} {request.url.path}?{request.url.query}"
-    return f'"{hashlib.sha256(asked.encode("utf-8", "replace")).hexdigest()[:24]}"'
-
-
-def _caching(etag: str | None) -> dict[str, str]:
-    return (
-        {"Cache-Control": "no-store"}
-        if etag is None
-        else {"Cache-Control": "private, no-cache", "ETag": etag}
-    )
-
-
 def _sent(reply: Reply, etag: str | None = None, headers: Any = None) -> Response:
-    kept = _caching(etag if reply.status == 200 else None)
+    kept = caching(etag if reply.status == 200 else None)
     return Response(reply.body, reply.status, {**kept, **(headers or {})}, "application/json")
 
 
@@ -187,8 +172,8 @@ async def _asset(request: Request) -> Response:
     if found is None:
         raise HTTPException(404)
     if found.etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=_caching(found.etag))
-    return Response(found.body, headers=_caching(found.etag), media_type=found.kind)
+        return Response(status_code=304, headers=caching(found.etag))
+    return Response(found.body, headers=caching(found.etag), media_type=found.kind)
 
 
 def _login_routes(gate: Gate) -> list[WebRoute]:
@@ -196,18 +181,18 @@ def _login_routes(gate: Gate) -> list[WebRoute]:
         if gate.open:
             return RedirectResponse("/", 303)
         if request.method != "POST":
-            return HTMLResponse(login_page(), headers=_caching(None))
+            return HTMLResponse(login_page(), headers=caching(None))
         origin = request.headers.get("origin")
         if origin not in (None, "null") and urlsplit(origin).netloc != request.headers.get("host"):
             return _sent(failure(403, "this form is of another site"))
         if not gate.knows(await _typed_token(request)):
-            return HTMLResponse(login_page(wrong=True), 401, _caching(None))
+            return HTMLResponse(login_page(wrong=True), 401, caching(None))
         return RedirectResponse("/", 303, {"Set-Cookie": gate.set_cookie()})
 
     async def link(request: Request) -> Response:
         if request.method != "GET" or not gate.use_link(request.path_params["code"]):
-            return HTMLResponse(login_page(used=True), 401, _caching(None))
-        return HTMLResponse(OPENED, headers={"Set-Cookie": gate.set_cookie(), **_caching(None)})
+            return HTMLResponse(login_page(used=True), 401, caching(None))
+        return HTMLResponse(OPENED, headers={"Set-Cookie": gate.set_cookie(), **caching(None)})
 
     return [WebRoute("/login", login, methods=["GET", "POST"]), WebRoute("/login/{code}", link)]
 
@@ -259,6 +244,11 @@ class _Guard:
 # -- the server --
 
 
+def _say(line: str) -> None:
+    # Who waits for the address at the other end of a pipe waits no longer than needed.
+    print(line, flush=True)
+
+
 def serve(
     warehouse: Origin = None,
     host: str = "127.0.0.1",
@@ -270,7 +260,7 @@ def serve(
     source: Origin = None,
     redact: bool = True,
     hosts: Iterable[str] = (),
-    announce: Callable[[str], None] = print,
+    announce: Callable[[str], None] = _say,
 ) -> None:
     """Serve the API and the dashboard until Ctrl-C.
 

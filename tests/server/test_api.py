@@ -106,6 +106,21 @@ def test_sessions_are_searched_ordered_and_nested(api: httpx.Client) -> None:
     assert all(parent == session for session, parents in children.items() for parent in parents)
 
 
+def test_sessions_that_started_each_other_are_in_the_tree_all_the_same(tmp_path: Path) -> None:
+    pairs = [(1, 1), (2, 3), (3, 4), (4, 2), (5, 4), (6, 6), (7, None)]
+    named = [conversation(one, parent=None if of is None else f"ses_{of:04d}") for one, of in pairs]
+    with running(written(tmp_path, *named)) as url:
+        answer = httpx.get(f"{url}api/sessions?tree=true").json()
+        assert httpx.get(f"{url}api/session/ses_0001").status_code == 200
+    found: list[str] = []
+    waiting = answer["data"]["sessions"]
+    while waiting:
+        row = waiting.pop()
+        found.append(row["id"])
+        waiting += row["children"]
+    assert sorted(found) == [f"ses_{one:04d}" for one, _ in pairs]
+
+
 def test_turns_hold_all_parts_of_a_session_once(api: httpx.Client, recorded: Warehouse) -> None:
     for session in sessions(api):
         parts: list[str] = []

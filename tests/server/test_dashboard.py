@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from dspy_session.server import running
+from dspy_session.server._questions import report_rows
 from tests.server.histories import conversation, grown, written
 
 sync_api = pytest.importorskip(
@@ -73,8 +75,15 @@ class Page:
 
 
 @pytest.fixture
-def opened(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Opens pages with the options of a browser's context."""
+def served() -> Iterator[Any]:
+    """Serves histories for as long as the test and its pages last."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *given, **options: stack.enter_context(running(*given, **options))
+
+
+@pytest.fixture
+def opened(browser: Any, served: Any) -> Iterator[Any]:
+    """Opens pages with the options of a browser's context; they are closed before their servers are."""
     pages: list[Page] = []
 
     def open_page(url: str, **options: Any) -> Page:
@@ -100,6 +109,17 @@ def test_every_view_is_drawn_from_the_recordings(address: str, opened: Any, view
     assert "NaN" not in page.locator("main").inner_text()
 
 
+def test_every_report_is_drawn(address: str, opened: Any) -> None:
+    shown = opened(address)
+    page = shown.open("reports")
+    links = [link.get_attribute("href") for link in page.locator("main li a").all()]
+    assert len(links) == len(report_rows())
+    for link in links:
+        page = shown.open(link.removeprefix("#/"))
+        assert page.locator("main .error").count() == 0
+        assert {"undefined", "NaN", "[object Object]"}.isdisjoint(page.locator("td, th").all_inner_texts())
+
+
 def test_a_session_is_told_turn_by_turn(address: str, opened: Any) -> None:
     page = opened(address).open("sessions?search=Add reorder report")
     page.get_by_role("link", name="Add reorder report").click()
@@ -108,23 +128,34 @@ def test_a_session_is_told_turn_by_turn(address: str, opened: Any) -> None:
     assert page.locator("nav.outline li").count() == 4
     edit = page.locator("details.toolcall", has_text="edit").first
     edit.locator("summary").first.click()
+    edit.locator("tr.added").first.wait_for()
     assert edit.locator("tr.added").count() == 4
     assert re.search(r"call 1\s*lab/lab-large", page.locator(".stepline").first.inner_text())
     thought = page.locator("details.reasoning").first
     thought.locator("summary").click()
+    thought.locator(".prose").wait_for()
     assert thought.locator(".prose").inner_text()
     assert page.locator(".changes tr.added").count() > 0
     colour = "getComputedStyle(document.querySelector('tr.added td')).backgroundColor"
     assert page.evaluate(colour) != page.evaluate(colour.replace("added", "same"))
 
 
+def test_a_session_shows_its_to_do_list(address: str, opened: Any) -> None:
+    page = opened(address).open("session/ses_e04b9acfbffeLmotmnHFTzqKK2")
+    page.get_by_text("To do: 3 of 3 done").click()
+    assert page.locator(".todos li").count() == 3
+    assert "Reproduce the failure" in page.locator(".todos li").first.inner_text()
+
+
 def test_sub_agents_hang_under_their_session(address: str, opened: Any) -> None:
     page = opened(address).open("sessions?search=Survey")
     row = page.locator("tr[aria-expanded=false]").first
+    row_key = row.get_attribute("data-key")
     row.focus()
     page.keyboard.press("ArrowRight")
     child = page.locator("tr[aria-level='2']").first
     child.wait_for()
+    assert focused(page) == row_key
     page.keyboard.press("ArrowDown")
     assert focused(page) == child.get_attribute("data-key")
     page.keyboard.press("ArrowLeft")
@@ -178,23 +209,23 @@ def test_the_page_has_landmarks_names_and_one_heading(address: str, opened: Any)
 
 
 @pytest.mark.parametrize("view", [*VIEWS, "session/{id}"])
-def test_a_phone_scrolls_one_way_only(tmp_path: Path, opened: Any, view: str) -> None:
+def test_a_phone_scrolls_one_way_only(tmp_path: Path, served: Any, opened: Any, view: str) -> None:
     long = "a/very/long/path/" * 20 + "x" * 300
     path = written(
         tmp_path,
         conversation(1, long, prompt=long, thought=long, reply=long, secret=long, turns=3),
         conversation(2, parent="ses_0001"),
     )
-    with running(path) as url:
-        page = opened(url, viewport={"width": 360, "height": 740}).open(view.format(id="ses_0001"))
-        for folded in page.locator("details > summary").all():
-            folded.click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        smallest = page.evaluate(
-            """() => Math.min(...[...document.querySelectorAll("nav a, select")]
-            .filter(node => node.offsetParent).map(node => node.getBoundingClientRect().height))"""
-        )
-        assert smallest >= 24
+    url = served(path)
+    page = opened(url, viewport={"width": 360, "height": 740}).open(view.format(id="ses_0001"))
+    for folded in page.locator("details > summary").all():
+        folded.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    smallest = page.evaluate(
+        """() => Math.min(...[...document.querySelectorAll("nav a, select")]
+        .filter(node => node.offsetParent).map(node => node.getBoundingClientRect().height))"""
+    )
+    assert smallest >= 24
 
 
 def luminance(colour: str) -> float:
@@ -246,27 +277,27 @@ def test_nothing_moves_for_those_who_do_not_want_it(address: str, opened: Any) -
     assert page.evaluate("getComputedStyle(document.querySelector('.dot')).animationName") == "none"
 
 
-def test_what_comes_from_data_is_text(tmp_path: Path, opened: Any) -> None:
+def test_what_comes_from_data_is_text(tmp_path: Path, served: Any, opened: Any) -> None:
     path = written(tmp_path, conversation(1, EVIL, prompt=EVIL, thought=EVIL, reply=EVIL, secret=EVIL))
-    with running(path) as url:
-        shown = opened(url)
-        for view in (
-            "",
-            "sessions",
-            f"sessions?search={'%3Cimg'}",
-            "session/ses_0001",
-            "tools",
-            "report/%3Cimg%20src=x%3E",
-        ):
-            page = shown.open(view)
-            for folded in page.locator("details > summary").all():
-                folded.click()
-            assert page.evaluate("window.hacked") is None
-            assert page.locator("main img, main script").count() == 0
-            if "report" not in view and view != "tools":
-                assert "onerror" in page.locator("main").inner_text()
-        # The report that there is not is refused, and the browser says so.
-        shown.complaints = [each for each in shown.complaints if "404" not in each]
+    url = served(path)
+    shown = opened(url)
+    for view in (
+        "",
+        "sessions",
+        f"sessions?search={'%3Cimg'}",
+        "session/ses_0001",
+        "tools",
+        "report/%3Cimg%20src=x%3E",
+    ):
+        page = shown.open(view)
+        for folded in page.locator("details > summary").all():
+            folded.click()
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("main img, main script").count() == 0
+        if "report" not in view and view != "tools":
+            assert "onerror" in page.locator("main").inner_text()
+    # The report that there is not is refused, and the browser says so.
+    shown.complaints = [each for each in shown.complaints if "404" not in each]
 
 
 def test_scripts_in_the_page_are_not_run(address: str, opened: Any) -> None:
@@ -285,25 +316,25 @@ def test_scripts_in_the_page_are_not_run(address: str, opened: Any) -> None:
     shown.complaints.clear()
 
 
-def test_the_page_follows_opencode_while_it_works(tmp_path: Path, opened: Any) -> None:
+def test_the_page_follows_opencode_while_it_works(tmp_path: Path, served: Any, opened: Any) -> None:
     path = written(tmp_path, conversation(1, "The first"))
-    with running(path, interval=0.2) as url:
-        page = opened(url).open("sessions")
-        page.get_by_text("The first").wait_for()
-        search = page.locator("input[type=search]")
-        search.focus()
-        grown(path, conversation(2, "The second"))
-        page.get_by_text("The second").wait_for(timeout=30_000)
-        assert focused(page) == "search"
-        page.get_by_text("The first").click()
-        page.wait_for_selector("article.turn")
-        opened_part = page.locator("details.toolcall").first
-        opened_part.locator("summary").first.click()
-        grown(path, conversation(3, "A helper", parent="ses_0001"))
-        page.get_by_text("A helper").wait_for(timeout=30_000)
-        # What the reader had opened stays open.
-        assert opened_part.get_attribute("open") is not None
-        assert page.locator("#live").inner_text() == "live"
+    url = served(path, interval=0.2)
+    page = opened(url).open("sessions")
+    page.get_by_text("The first").wait_for()
+    search = page.locator("input[type=search]")
+    search.focus()
+    grown(path, conversation(2, "The second"))
+    page.get_by_text("The second").wait_for(timeout=30_000)
+    assert focused(page) == "search"
+    page.get_by_text("The first").click()
+    page.wait_for_selector("article.turn")
+    opened_part = page.locator("details.toolcall").first
+    opened_part.locator("summary").first.click()
+    grown(path, conversation(3, "A helper", parent="ses_0001"))
+    page.get_by_text("A helper").wait_for(timeout=30_000)
+    # What the reader had opened stays open.
+    assert opened_part.get_attribute("open") is not None
+    assert page.locator("#live").inner_text() == "live"
 
 
 def test_a_server_that_went_away_is_told_and_found_again(tmp_path: Path, opened: Any) -> None:
@@ -319,28 +350,28 @@ def test_a_server_that_went_away_is_told_and_found_again(tmp_path: Path, opened:
     shown.complaints.clear()
 
 
-def test_long_sessions_come_page_by_page(tmp_path: Path, opened: Any) -> None:
-    with running(written(tmp_path, conversation(1, turns=45))) as url:
-        page = opened(url).open("session/ses_0001")
-        assert page.locator("article.turn").count() == 10
-        page.get_by_role("button", name="Next").click()
-        page.get_by_role("heading", name="Turn 11", exact=True).wait_for()
-        page.locator("nav.outline a").nth(44).click()
-        page.get_by_role("heading", name="Turn 45", exact=True).wait_for()
-        assert page.locator("article.turn").count() == 5
-        assert page.evaluate("document.activeElement.id") == "turn-44"
+def test_long_sessions_come_page_by_page(tmp_path: Path, served: Any, opened: Any) -> None:
+    url = served(written(tmp_path, conversation(1, turns=45)))
+    page = opened(url).open("session/ses_0001")
+    assert page.locator("article.turn").count() == 10
+    page.get_by_role("button", name="Next").click()
+    page.get_by_role("heading", name="Turn 11", exact=True).wait_for()
+    page.locator("nav.outline a").nth(44).click()
+    page.get_by_role("heading", name="Turn 45", exact=True).wait_for()
+    assert page.locator("article.turn").count() == 5
+    assert page.evaluate("document.activeElement.id") == "turn-44"
 
 
-def test_filters_are_kept_from_view_to_view(tmp_path: Path, opened: Any) -> None:
-    with running(written(tmp_path, conversation(1))) as url:
-        page = opened(url).open("")
-        page.locator("#filter-days option[value='30']").wait_for(state="attached")
-        page.locator("#filter-days").select_option("30")
-        page.wait_for_url("**days=30*")
-        page.get_by_role("link", name="Sessions", exact=True).click()
-        page.get_by_text("No session fits these filters.").wait_for()
-        page.locator("#filter-days").select_option("")
-        page.get_by_text("Session 1").wait_for()
+def test_filters_are_kept_from_view_to_view(tmp_path: Path, served: Any, opened: Any) -> None:
+    url = served(written(tmp_path, conversation(1)))
+    page = opened(url).open("")
+    page.locator("#filter-days option[value='30']").wait_for(state="attached")
+    page.locator("#filter-days").select_option("30")
+    page.wait_for_url("**days=30*")
+    page.get_by_role("link", name="Sessions", exact=True).click()
+    page.get_by_text("No session fits these filters.").wait_for()
+    page.locator("#filter-days").select_option("")
+    page.get_by_text("Session 1").wait_for()
 
 
 def test_the_chart_has_a_table_with_the_same_numbers(address: str, opened: Any) -> None:
@@ -362,19 +393,19 @@ def test_tables_can_be_sorted(address: str, opened: Any) -> None:
     assert failed[0] > failed[-1]
 
 
-def test_the_token_opens_the_dashboard(tmp_path: Path, opened: Any) -> None:
-    with running(written(tmp_path, conversation(1)), token="a-token") as url:
-        shown = opened(url)
-        shown.page.goto(url)
-        shown.page.get_by_label("Token").fill("wrong")
-        shown.page.keyboard.press("Enter")
-        shown.page.get_by_text("That is not the token.").wait_for()
-        shown.page.get_by_label("Token").fill("a-token")
-        shown.page.get_by_role("button", name="Open").click()
-        shown.page.wait_for_selector("main h1:text('Overview')")
-        assert shown.page.evaluate("document.cookie") == ""
-        # The browser tells of the 401 that the wrong token got.
-        shown.complaints = [each for each in shown.complaints if "401" not in each]
+def test_the_token_opens_the_dashboard(tmp_path: Path, served: Any, opened: Any) -> None:
+    url = served(written(tmp_path, conversation(1)), token="a-token")
+    shown = opened(url)
+    shown.page.goto(url)
+    shown.page.get_by_label("Token").fill("wrong")
+    shown.page.keyboard.press("Enter")
+    shown.page.get_by_text("That is not the token.").wait_for()
+    shown.page.get_by_label("Token").fill("a-token")
+    shown.page.get_by_role("button", name="Open").click()
+    shown.page.wait_for_selector("main h1:text('Overview')")
+    assert shown.page.evaluate("document.cookie") == ""
+    # The browser tells of the 401 that the wrong token got.
+    shown.complaints = [each for each in shown.complaints if "401" not in each]
 
 
 def test_nothing_is_asked_of_the_network(address: str, opened: Any) -> None:

@@ -22,7 +22,7 @@ schemathesis = pytest.importorskip(
 TOKEN = "a-token-of-some-length"
 SENT = {"Authorization": f"Bearer {TOKEN}"}
 PATHS = [*(route.path for route in routes()), "/api/status"]
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from dspy_session.server import create_app, running, serve
 from tests.server.histories import conversation, grown, written
 
 ROOT = Path(__file__).parents[2]
+IMPORT = "import sys\nfrom dspy_session.opencode.analytics.warehouse import Warehouse\n"
 
 
 def test_a_taken_port_is_told(recorded: Warehouse) -> None:
@@ -55,7 +56,7 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path, sent: signal.Signals) -> None:
     path = written(tmp_path, conversation(1))
     code = "import sys; from dspy_session.server import serve; serve(sys.argv[1], port=0); print('ended')"
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", code, str(path)],
+        [sys.executable, "-c", code, str(path)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -103,6 +104,34 @@ def test_a_warehouse_is_synced_from_the_source_that_is_named(tmp_path: Path) -> 
         with running(warehouse, source=path) as url:
             assert httpx.get(f"{url}api/sessions").json()["data"]["meta"]["count"] == 1
         assert warehouse.query("SELECT count(*) AS n FROM sessions") == [{"n": 1}]
+
+
+def test_what_another_program_syncs_is_seen_too(tmp_path: Path) -> None:
+    path, kept = written(tmp_path, conversation(1)), tmp_path / "kept.duckdb"
+    with running(Warehouse(kept), source=path, interval=1e-6) as url, httpx.Client(base_url=url) as client:
+        first = client.get("/api/sessions")
+        grown(path, conversation(2))
+        code = f"{IMPORT}Warehouse(sys.argv[1]).sync(sys.argv[2])"
+        subprocess.run([sys.executable, "-c", code, str(kept), str(path)], cwd=ROOT, check=True)
+        again = client.get("/api/sessions", headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.json()["data"]["meta"]["count"]) == (200, 2)
+
+
+def test_a_file_that_another_program_holds_is_told(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.duckdb"
+    warehouse = Warehouse(kept, wait=0)
+    code = f"{IMPORT}with Warehouse(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(kept)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with running(warehouse, interval=0) as url:
+        busy = httpx.get(f"{url}api/sessions")
+        holder.communicate()
+        free = httpx.get(f"{url}api/sessions")
+    assert (busy.status_code, "another process" in busy.json()["error"]) == (503, True)
+    assert free.status_code == 200
 
 
 def test_without_an_interval_nothing_is_synced(tmp_path: Path) -> None:

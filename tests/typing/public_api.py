@@ -29,6 +29,7 @@ from dspy_session import (
     kfold_examples,
     opencode,
     register_helpers,
+    server,
     sessionify,
     split_examples,
     stores,
@@ -37,6 +38,7 @@ from dspy_session import (
 )
 from dspy_session.history import HistoryView
 from dspy_session.integrations import mlflow
+from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.testing.lm import ScriptedLM
 
 
@@ -262,6 +264,16 @@ def in_mlflow(session: Session, program: dspy.Module, examples: list[dspy.Exampl
     return mlflow.load_conversation(uri, program, types=[Path], max_turns=3)
 
 
+def in_the_browser(path: Path) -> None:
+    with server.running(path, token="a-token", hosts=["box.example"]) as url:
+        print(url.rstrip("/"))
+    app = server.create_app(
+        Warehouse(path), compatible=True, redact=False, sync=lambda progress: progress(1, 2)
+    )
+    print(app.state)
+    server.serve(Warehouse(), "127.0.0.1", 0, None, 2.0, False, source=path, announce=print)
+
+
 def failures() -> None:
     try:
         print(dspy_session.__name__, opencode.__name__, ScriptedLM(["That."], delay=0.0).requests)
@@ -283,6 +295,7 @@ def failures() -> None:
         errors.ConversationNotFoundError,
         errors.ConversationExistsError,
         errors.StoreUnavailableError,
+        errors.AddressError,
         errors.StoreError,
         errors.SourceNotFoundError,
         errors.SourceFormatError,

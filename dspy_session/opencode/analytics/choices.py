@@ -1,4 +1,4 @@
-"""What a filter can be set to: the projects, models and agents of a warehouse."""
+"""What a warehouse holds, in brief: the projects, models and agents to filter by, and a name for its state."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def choices(warehouse: Tables) -> dict[str, Any]:
     """
     found = warehouse.query(sql("choices"))[0]
     return {name: jsonable(value) for name, value in found.items()}
+
+
+def state(warehouse: Tables) -> str:
+    """Names what the warehouse holds: another name, if a sync of any process has read sessions since."""
+    found = warehouse.query(sql("state"))[0]
+    return f"{found['sessions']}.{found['state']:x}"

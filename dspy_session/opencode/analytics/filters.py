@@ -33,7 +33,7 @@ class Filter:
         since: turns that began at or after this time. A date is its midnight in local time; a number, seconds
             since the epoch.
         until: turns that began before this time.
-        model: `provider/model`, or the model's id alone.
+        model: `provider/model`, or the model's id alone where no model is called so whole.
         agent: the agent that answered, as `build`.
         session: the id of one session; reports that look at its sub-agents say so.
     """

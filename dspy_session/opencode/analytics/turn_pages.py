@@ -48,14 +48,15 @@ def turn_page(warehouse: Tables, session_id: str, offset: int = 0, limit: int = 
 
 
 def outline(warehouse: Tables, session_id: str) -> Json:
-    """All turns of a session in brief: what a reader needs to find one.
+    """All turns of a session in brief, what a reader needs to find one; and the session's to-do list.
 
     Raises:
         UnknownPathError: there is no such session.
     """
     count = _count(warehouse, session_id)
-    turns = _ask(warehouse, "page_outline", {"session": session_id})
-    return {"meta": _meta(session_id, count=count), "turns": turns}
+    asked = {"session": session_id}
+    turns, todos = (_ask(warehouse, question, asked) for question in ("page_outline", "page_todos"))
+    return {"meta": _meta(session_id, count=count), "turns": turns, "todos": todos}
 
 
 def _count(warehouse: Tables, session_id: str) -> int:

@@ -44,6 +44,7 @@ function filtersOf(query) {
 
 let drawing = 0;
 let drawn = false;
+let arriving = true;
 
 async function draw({ again = false } = {}) {
   const mine = ++drawing;
@@ -58,6 +59,8 @@ async function draw({ again = false } = {}) {
     search: later((text) => { history.replaceState(null, "", hash({ search: text, page: null })); draw({ again: true }); }),
   };
   if (!again) {
+    // What is drawn anew before this view is there arrives in its place.
+    arriving = true;
     navigation(path[0], filters);
     drawFilters();
     main.setAttribute("aria-busy", "true");
@@ -69,13 +72,14 @@ async function draw({ again = false } = {}) {
     view = h("div", { class: "view" }, h("h1", {}, error.status === 404 ? "Not found" : "This did not work"), h("p", { class: "error", role: "alert" }, error.message));
   }
   if (mine !== drawing) return;
-  const restore = again ? remember(main) : null;
+  const restore = arriving ? null : remember(main);
   main.replaceChildren(view);
   main.removeAttribute("aria-busy");
   const title = view.querySelector("h1")?.textContent || "";
   document.title = `${title.trim()} · OpenCode's history`;
   if (restore) restore();
   else arrive(view);
+  arriving = false;
   drawn = true;
 }
 

@@ -31,5 +31,5 @@ function meanings(columns) {
 export async function reportsView({ link }) {
   const { reports } = await ask("/api/reports");
   return h("div", { class: "view" }, h("h1", {}, "Reports"),
-    h("ul", { class: "brief" }, reports.map((report) => h("li", {}, h("a", { href: link(`report/${report.name}`) }, heading(report.name)), h("span", { class: "facts" }, report.description)))));
+    h("ul", { class: "brief index" }, reports.map((report) => h("li", {}, h("a", { href: link(`report/${report.name}`) }, heading(report.name)), h("span", { class: "facts" }, report.description)))));
 }

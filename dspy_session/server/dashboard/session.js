@@ -20,7 +20,7 @@ export async function sessionView({ id, query, go, hash }) {
   const pages = Math.max(1, Math.ceil(head.meta.count / PAGE));
   const view = h("div", { class: "view session" },
     trail(head), h("h1", {}, head.session.title || id), facts(head), numbers(head.session),
-    related(head),
+    related(head), todos(head.todos),
     h("div", { class: "reader" },
       outline(head.turns, page, id, hash, go),
       h("div", { class: "timeline" }, turns.turns.map(turnOf), turns.turns.length ? null : h("p", { class: "empty" }, "No turn yet."), pager(page, pages, (change) => go({ ...change, turn: null })))));
@@ -54,6 +54,16 @@ function numbers(session) {
     tile("Tools", count(session.tool_calls), session.tool_failures ? `${count(session.tool_failures)} did not succeed` : "all succeeded"),
     tile("Worked", duration(session.working_ms), `over ${duration(session.duration_ms)}`),
     tile("Tokens", tokens(rowTokens(session)), KINDS.filter(([kind]) => session[`tokens_${kind}`]).map(([kind, name]) => `${tokens(session[`tokens_${kind}`])} ${name}`).join(", "), kinds(session)));
+}
+
+const TODO_SIGNS = { completed: "✓", in_progress: "▸", cancelled: "✗" };
+
+function todos(list) {
+  if (!list.length) return null;
+  const done = list.filter((each) => each.status === "completed").length;
+  return h("details", { class: "panel todos", "data-key": "todos" }, h("summary", {}, `To do: ${done} of ${list.length} done`),
+    h("ul", {}, list.map((each) => h("li", { class: each.status === "completed" || each.status === "cancelled" ? "gone" : null },
+      h("span", { class: "sign", "aria-hidden": "true" }, TODO_SIGNS[each.status] || "○"), h("span", { class: "hidden" }, `${each.status || ""}: `), each.content, each.priority === "high" ? mark("high", "priority") : null))));
 }
 
 function related({ children, forks }) {

@@ -1,7 +1,9 @@
 -- The rows that a filter chooses; every question is asked of these. A parameter that is NULL asks for nothing.
 -- Time, model and agent choose whole turns' messages: `began_at` is when the turn began.
-WITH RECURSIVE fitting_messages AS NOT MATERIALIZED (
-    SELECT m.*, coalesce(t.started_at, m.created_at) AS began_at, coalesce(m.model, t.model) AS used_model
+WITH RECURSIVE fitting_messages AS MATERIALIZED (
+    SELECT m.id, m.session_id, m.seq, m.turn_index, m.role, m.agent, m.model, m.created_at, m.completed_at,
+        m.error_name, m.error_message, m.error_status,
+        coalesce(t.started_at, m.created_at) AS began_at, coalesce(m.model, t.model) AS used_model
     FROM messages AS m
     LEFT JOIN turns AS t ON t.session_id = m.session_id AND t.turn_index = m.turn_index
     WHERE NOT m.copied
@@ -10,11 +12,13 @@ WITH RECURSIVE fitting_messages AS NOT MATERIALIZED (
         AND (
             $model::VARCHAR IS NULL
             OR coalesce(m.model, t.model) = $model
-            OR substr(coalesce(m.model, t.model), strpos(coalesce(m.model, t.model), '/') + 1) = $model
+            -- The id alone is enough, unless it is also the whole name of another model.
+            OR (substr(coalesce(m.model, t.model), strpos(coalesce(m.model, t.model), '/') + 1) = $model
+                AND NOT EXISTS (FROM messages WHERE model = $model))
         )
         AND ($agent::VARCHAR IS NULL OR coalesce(m.agent, t.agent) = $agent)
 ),
-chosen_sessions AS NOT MATERIALIZED (
+chosen_sessions AS MATERIALIZED (
     SELECT * FROM sessions
     WHERE ($session::VARCHAR IS NULL OR id = $session)
         AND (
@@ -46,7 +50,8 @@ chosen_turns AS NOT MATERIALIZED (
         AND (
             $model::VARCHAR IS NULL
             OR t.model = $model
-            OR substr(t.model, strpos(t.model, '/') + 1) = $model
+            OR (substr(t.model, strpos(t.model, '/') + 1) = $model
+                AND NOT EXISTS (FROM messages WHERE model = $model))
         )
         AND ($agent::VARCHAR IS NULL OR t.agent = $agent)
 ),

@@ -9,7 +9,7 @@ again AS (
     SELECT model, session_id, count(*) FILTER (WHERE NOT earlier) AS tool_retries
     FROM (
         SELECT model, session_id, lag(succeeded) OVER (
-            PARTITION BY session_id, turn_index, tool_name, arguments ORDER BY seq
+            PARTITION BY hash(session_id, turn_index, tool_name, arguments) ORDER BY seq
         ) AS earlier
         FROM chosen_tools
     ) GROUP BY ALL
