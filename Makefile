@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
-EXTRAS := test,postgres,redis,crypto,otel,parquet,mlflow,analytics,server
+EXTRAS := test,postgres,redis,crypto,otel,parquet,mlflow,analytics,plots,cli,server
 WORKERS ?= 2
 
 .PHONY: help demo test coverage crash lint api format bench docs reference packages clean

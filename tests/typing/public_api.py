@@ -252,6 +252,16 @@ def a_store() -> None:
     print(kinds, document)
 
 
+def in_the_browser(path: Path) -> None:
+    with server.running(path, token="a-token", hosts=["box.example"]) as url:
+        print(url.rstrip("/"))
+    app = server.create_app(
+        Warehouse(path), compatible=True, redact=False, sync=lambda progress: progress(1, 2)
+    )
+    print(app.state)
+    server.serve(Warehouse(), "127.0.0.1", 0, None, 2.0, False, source=path, announce=print)
+
+
 def in_mlflow(session: Session, program: dspy.Module, examples: list[dspy.Example]) -> Session:
     mlflow.autolog(session_id=mlflow.trace_session_id, user=lambda state: None, disable=False, silent=True)
     callback = mlflow.SessionTraces(user=mlflow.trace_session_id)
@@ -262,16 +272,6 @@ def in_mlflow(session: Session, program: dspy.Module, examples: list[dspy.Exampl
     records: list[dict[str, Any]] = mlflow.to_records(examples, strict=True)
     print(callback, state, found, mlflow.from_records(records), mlflow.predict_fn(program))
     return mlflow.load_conversation(uri, program, types=[Path], max_turns=3)
-
-
-def in_the_browser(path: Path) -> None:
-    with server.running(path, token="a-token", hosts=["box.example"]) as url:
-        print(url.rstrip("/"))
-    app = server.create_app(
-        Warehouse(path), compatible=True, redact=False, sync=lambda progress: progress(1, 2)
-    )
-    print(app.state)
-    server.serve(Warehouse(), "127.0.0.1", 0, None, 2.0, False, source=path, announce=print)
 
 
 def failures() -> None:
