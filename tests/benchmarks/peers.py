@@ -128,10 +128,11 @@ class Peer:
 
     def __init__(self, environment: Environment, script: str, *arguments: str, patience: float = 300) -> None:
         self.patience = patience
+        python = environment.python()
         self._home = tempfile.TemporaryDirectory(prefix="dspy-session-peer-")
-        self._told = tempfile.TemporaryFile("w+")
+        self._told = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [environment.python(), str(SCRIPTS / f"{script}.py"), *arguments],
+            [python, str(SCRIPTS / f"{script}.py"), *arguments],
             env=environment.variables(self._home.name),
             cwd=self._home.name,
             stdin=subprocess.PIPE,

@@ -141,7 +141,8 @@ def overhead(lengths: tuple[int, ...], seconds: float) -> Table:
         ("turns|,", "bare program, µs|,.0f", "added, µs|,.0f", "against the first|.2f"),
         rows,
         [
-            "The program asks no model. The last column is flat at 1: what is added does not grow with the conversation."
+            "The program asks no model. The last column is flat at 1: "
+            "what is added does not grow with the conversation."
         ]
         if all(0.8 < row[3] < 1.25 for row in rows)
         else ["The last column is 1 where what is added does not grow with the conversation."],
