@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlflow  # noqa: F401 - its models cannot be made once Sphinx has taken over how annotations are read
 from sphinx.application import Sphinx
 from sphinx.util import inspect
 from sphinx.util.inspect import stringify_signature
