@@ -10,7 +10,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
 EXTRAS := test,postgres,redis,crypto,otel,parquet
 WORKERS ?= 2
 
-.PHONY: help demo test coverage crash lint api format bench docs packages clean
+.PHONY: help demo test coverage crash lint api format bench docs reference packages clean
 
 help:
 	@echo 'make demo      hold a conversation, offline (MODEL=provider/name: with a real model)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make format    put the style right'
 	@echo 'make bench     what a session costs, beside the same work without one'
 	@echo 'make docs      write what the code in README and docs prints into the pages'
+	@echo 'make reference build the documentation into build/docs, the reference among it'
 	@echo 'make packages  wheel and sdist, installed and tested in environments of their own'
 	@echo 'make clean     remove what these commands made'
 
@@ -45,6 +46,11 @@ $(VENV)/.installed-test: pyproject.toml | $(RUN)
 $(VENV)/.installed-lint: pyproject.toml | $(RUN)
 	@echo 'Installing into $(VENV), with the linters …'
 	@$(PIP) -e '.[$(EXTRAS),lint]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-docs: pyproject.toml | $(RUN)
+	@echo 'Installing into $(VENV), with what builds the documentation …'
+	@$(PIP) -e '.[$(EXTRAS),docs]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 demo: $(VENV)/.installed
@@ -85,6 +91,9 @@ docs: $(VENV)/.installed-test
 	$(RUN) -m docs._scripts.pages
 	$(RUN) -m docs._scripts.notebooks
 
+reference: $(VENV)/.installed-docs
+	$(RUN) -m sphinx -b html -W -q docs build/docs
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist docs/reference/api .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dspy_session import errors as errors
     from dspy_session import windows as windows
-    from dspy_session.codec.values import StandIn as StandIn
+    from dspy_session.codec.stand_in import StandIn as StandIn
     from dspy_session.examples import kfold_examples as kfold_examples
     from dspy_session.examples import split_examples as split_examples
     from dspy_session.projection import get_child_l1_ledger as get_child_l1_ledger
@@ -37,7 +37,7 @@ _HOMES = {
     "Call": "turns",
     "Session": "session",
     "SessionState": "state",
-    "StandIn": "codec.values",
+    "StandIn": "codec.stand_in",
     "Turn": "turns",
     "Usage": "turns",
     "get_child_l1_ledger": "projection",

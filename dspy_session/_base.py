@@ -22,7 +22,7 @@ from dspy import History
 from dspy_session import _seams, _training, display
 from dspy_session._attempts import Attempts, attempts_for, sampling_call
 from dspy_session._binding import BoundSession, Replay, UseState, bind
-from dspy_session._calls import Frame, TurnCall, hosted, tell
+from dspy_session._calls import TurnCall, tell
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
 from dspy_session._injection import (
@@ -35,6 +35,7 @@ from dspy_session._injection import (
     parts,
     predictors,
 )
+from dspy_session._open_turns import Frame, hosted
 from dspy_session._optimizing import Optimizing
 from dspy_session._options import (
     Busy,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 if TYPE_CHECKING:
-    from dspy_session._calls import Frame
+    from dspy_session._open_turns import Frame
     from dspy_session.history import HistoryView
     from dspy_session.state import SessionState
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
+from dspy_session._exchange import Exchange, keep
+from dspy_session._marks import Branch
 from dspy_session._open_nodes import add_to_nodes
 from dspy_session._options import stored_turns
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import Position
 from dspy_session.memory import NodeTable
-from dspy_session.state import Branch, SessionState
-from dspy_session.turns import Exchange, Note, Turn, TurnRecord, keep
+from dspy_session.state import SessionState
+from dspy_session.turns import Note, Turn, TurnRecord
 
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase

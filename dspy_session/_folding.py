@@ -19,12 +19,14 @@ from typing import Any, Protocol
 import anyio.to_thread
 import dspy
 
+from dspy_session._exchange import Exchange, Message
+from dspy_session._marks import Episode
 from dspy_session._options import Options
 from dspy_session.errors import ConfigurationError
 from dspy_session.history import Summary
 from dspy_session.memory import NodePolicy, NodeTable
-from dspy_session.state import Episode, SessionState
-from dspy_session.turns import Exchange, Message, TurnRecord
+from dspy_session.state import SessionState
+from dspy_session.turns import TurnRecord
 from dspy_session.windows import summary
 
 

@@ -22,7 +22,8 @@ from dspy.utils.callback import BaseCallback
 
 from dspy_session import _context
 from dspy_session._disguise import identity
-from dspy_session._rendering import rendering, view_of
+from dspy_session._past_turns import view_of
+from dspy_session._rendering import rendering
 from dspy_session._signatures import facts, original, with_history
 from dspy_session.history import EMPTY, SessionHistory
 

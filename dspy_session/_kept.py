@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from dspy_session._marks import Episode, NodeMark
 from dspy_session._turn_documents import (
     NESTED,
     Document,
@@ -22,7 +23,7 @@ from dspy_session._turn_documents import (
     summaries_annotation,
 )
 from dspy_session.history import Position
-from dspy_session.state import Episode, NodeMark, SessionState
+from dspy_session.state import SessionState
 from dspy_session.turns import Note, TurnRecord
 
 Memory = tuple[str, tuple[Episode, ...]]

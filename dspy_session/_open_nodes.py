@@ -11,17 +11,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dspy_session._exchange import Exchange, keep
 from dspy_session._injection import predictors
+from dspy_session._marks import Episode, NodeMark
 from dspy_session._options import stored_turns
 from dspy_session._signatures import facts
 from dspy_session.history import HistoryView, Position
 from dspy_session.memory import NodePolicy, NodeTable, memory_message
-from dspy_session.state import Episode, NodeMark, SessionState
-from dspy_session.turns import Exchange, Turn, TurnRecord, keep
+from dspy_session.state import SessionState
+from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import seen
 
 if TYPE_CHECKING:
-    from dspy_session._calls import Frame
+    from dspy_session._open_turns import Frame
 
 
 class _Staged:

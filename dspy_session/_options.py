@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 
 from dspy import History
 
+from dspy_session._exchange import Projection
 from dspy_session.errors import ConfigurationError, HistoryTypeError
 from dspy_session.state import SessionState
-from dspy_session.turns import Projection
 from dspy_session.windows import positive, summary, turns
 
 HistoryPolicy = Literal["override", "use_if_provided", "replace_session"]

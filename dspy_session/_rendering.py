@@ -15,71 +15,41 @@ before the last user message. The mixin keeps no state: what it needs travels in
 
 from __future__ import annotations
 
-import copy
 import inspect
 import itertools
-import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import dspy
 from dspy import History
 from dspy.adapters.base import Adapter
-from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER, split_message_content_for_custom_types
 
 from dspy_session import _context
 from dspy_session._disguise import identity
-from dspy_session._signatures import Facts, Signature, facts, foreign, showing
-from dspy_session.history import HistoryView, SessionHistory, as_message, messages_of
-from dspy_session.turns import Message
-
-Chat = dict[str, Any]
-
-CACHE_BYTES = 64 * 1024 * 1024
-"""The most that cached renderings of past turns may take, over all conversations of the process."""
-
-DEMO_LEAD = (
-    "This is an example from another conversation, which has nothing to do with the present one. It began:"
+from dspy_session._exchange import Message
+from dspy_session._past_turns import (
+    before_request,
+    divided,
+    expanded,
+    fits,
+    from_user,
+    has_tool_results,
+    labelled,
+    lead,
+    past_messages,
+    plain_messages,
+    shown_names,
+    speaking,
+    without_none,
 )
-DEMO_END = "The example goes on:"
-REPLY_LEAD = "The conversation so far begins with this reply:"
+from dspy_session._rendered import RENDERED, Chat, copied, flat
+from dspy_session._signatures import Facts, Signature, facts, foreign, showing
+from dspy_session.history import messages_of
 
 _tokens = itertools.count()
 _rest: ContextVar[list[Message] | None] = ContextVar("dspy_session_rest", default=None)
-
-
-class _Cache:
-    """Rendered turns, in two generations: when the young one is full it becomes the old one, and the old one goes.
-
-    A turn that is still in use moves back to the young generation when it is asked for, so what is dropped has not
-    been used for half of the cap. Races between threads can only render a turn twice.
-    """
-
-    def __init__(self, cap: int) -> None:
-        self._half = cap // 2
-        self._young: dict[Any, tuple[Chat, ...]] = {}
-        self._old: dict[Any, tuple[Chat, ...]] = {}
-        self._bytes = 0
-
-    def get(self, key: Any) -> tuple[Chat, ...] | None:
-        found = self._young.get(key)
-        if found is None and (found := self._old.get(key)) is not None:
-            self.put(key, found)
-        return found
-
-    def put(self, key: Any, rendered: tuple[Chat, ...]) -> None:
-        self._bytes += 400 + sum(sys.getsizeof(message["content"]) for message in rendered)
-        if self._bytes > self._half:
-            self._old, self._young, self._bytes = self._young, {}, 0
-        self._young[key] = rendered
-
-    def clear(self) -> None:
-        self._young, self._old, self._bytes = {}, {}, 0
-
-
-RENDERED = _Cache(CACHE_BYTES)
 
 
 class Captured(BaseException):
@@ -114,7 +84,7 @@ class SessionRendering:
         known = facts(signature)
         if known.history is None:
             return self._base_format(signature, demos, inputs)
-        past = _past_messages(known, inputs.get(known.history))
+        past = past_messages(known, inputs.get(known.history))
         if self._own_format:
             return self._format_by_itself(known, demos, inputs, past)
         inputs = {name: value for name, value in inputs.items() if name != known.history}
@@ -122,11 +92,11 @@ class SessionRendering:
         if not known.added:
             messages[0] = {"role": "system", "content": self._system_message(known.exact)}
         if self._own_history:
-            mine, others = _divided(known, past)
-            turns = self._history_by_itself(known, inputs, mine) + _plain_messages(others)
+            mine, others = divided(known, past)
+            turns = self._history_by_itself(known, inputs, mine) + plain_messages(others)
         else:
             turns = self._turns(known, past)
-        return _before_request(messages, [*self._demos(known, demos), *_from_user(turns)])
+        return before_request(messages, [*self._demos(known, demos), *from_user(turns)])
 
     def format_conversation_history(
         self, signature: Signature, history_field_name: str, inputs: dict[str, Any]
@@ -137,7 +107,7 @@ class SessionRendering:
             return super().format_conversation_history(signature, history_field_name, inputs)  # type: ignore[misc, no-any-return]
         _rest.set(None)
         inputs.pop(history_field_name, None)
-        return _from_user(self._turns(facts(signature), past))
+        return from_user(self._turns(facts(signature), past))
 
     def format_system_message(self, signature: Signature) -> str:
         known = facts(signature)
@@ -154,7 +124,7 @@ class SessionRendering:
     ) -> str:
         # Adapters with a format_conversation_history of their own pass past turns with the whole signature.
         if isinstance(outputs, Message):
-            signature = showing(signature, _shown_names(facts(signature), outputs))
+            signature = showing(signature, shown_names(facts(signature), outputs))
         options = {} if missing_field_message is None else {"missing_field_message": missing_field_message}
         return super().format_assistant_message_content(signature, outputs, **options)  # type: ignore[misc, no-any-return]
 
@@ -167,7 +137,7 @@ class SessionRendering:
         main_request: bool = False,
     ) -> str:
         if isinstance(inputs, Message):
-            signature = showing(signature, _shown_names(facts(signature), inputs))
+            signature = showing(signature, shown_names(facts(signature), inputs))
             main_request = main_request and bool(signature.output_fields)
         # Only what was asked for is passed on: overrides need not accept every option.
         options = {"prefix": prefix, "suffix": suffix, "main_request": main_request and self._reminds}
@@ -191,28 +161,28 @@ class SessionRendering:
             key = None if message.key is None else (message.key, known.token, self._token)
             rendered = None if key is None else RENDERED.get(key)
             if rendered is None:
-                rendered = tuple(map(_flat, _expanded(self._turn(known, message))))
+                rendered = tuple(map(flat, expanded(self._turn(known, message))))
                 if key is not None:
                     RENDERED.put(key, rendered)
-            messages.extend([_copied(chat) for chat in rendered])
+            messages.extend([copied(chat) for chat in rendered])
         return messages
 
     def _turn(self, known: Facts, message: Message) -> list[Chat]:
-        if not _fits(known, message):
+        if not fits(known, message):
             return self._foreign_turn(message)
-        if any(map(_has_tool_results, message.values())):
+        if any(map(has_tool_results, message.values())):
             # Tool calls with their results become several messages; only DSPy's own code knows how.
             history = {"history": History.model_construct(messages=[message])}
-            signature = showing(known.bare, _shown_names(known, message))
+            signature = showing(known.bare, shown_names(known, message))
             return Adapter.format_conversation_history(self, signature, "history", history)  # type: ignore[no-any-return]
         try:
-            return self._written(showing(known.bare, _shown_names(known, message)), message, remind=True)
+            return self._written(showing(known.bare, shown_names(known, message)), message, remind=True)
         except (TypeError, ValueError, AttributeError):
             # A value that the field can no longer hold, because the program was exchanged since.
             return self._foreign_turn(message)
 
     def _foreign_turn(self, message: Message) -> list[Chat]:
-        (given,) = _without_none([message])
+        (given,) = without_none([message])
         return self._written(foreign(given, given.input_names), given, remind=False)
 
     def _written(self, signature: Signature, message: Message, *, remind: bool) -> list[Chat]:
@@ -229,27 +199,27 @@ class SessionRendering:
     def _history_by_itself(self, known: Facts, inputs: dict[str, Any], mine: list[Message]) -> list[Chat]:
         chats: list[Chat] = []
         # The adapter prints every field of the signature: turns that lack some are passed with a smaller one.
-        for names, group in itertools.groupby(mine, lambda message: _shown_names(known, message)):
-            given = {**inputs, str(known.history): History.model_construct(messages=_without_none(group))}
+        for names, group in itertools.groupby(mine, lambda message: shown_names(known, message)):
+            given = {**inputs, str(known.history): History.model_construct(messages=without_none(group))}
             signature = showing(known.bare, names)
             chats += super().format_conversation_history(signature, known.history, given)  # type: ignore[misc]
-        return list(_expanded(_speaking(chats)))
+        return list(expanded(speaking(chats)))
 
     def _format_by_itself(
         self, known: Facts, demos: list[Any], inputs: dict[str, Any], past: list[Message]
     ) -> list[Chat]:
-        mine, others = _divided(known, past)
+        mine, others = divided(known, past)
         inputs = {name: value for name, value in inputs.items() if name != known.history}
         if mine:
-            inputs[str(known.history)] = History.model_construct(messages=_without_none(mine))
+            inputs[str(known.history)] = History.model_construct(messages=without_none(mine))
         signature = known.exact if mine or not known.added else known.bare
         token = _rest.set(past)
         try:
-            messages = self._base_format(signature, _labelled(known, demos), inputs)
+            messages = self._base_format(signature, labelled(known, demos), inputs)
             rendered = _rest.get() is None
         finally:
             _rest.reset(token)
-        return messages if rendered else _before_request(messages, _plain_messages(others))
+        return messages if rendered else before_request(messages, plain_messages(others))
 
     def _demos(self, known: Facts, demos: list[Any]) -> list[Chat]:
         """Demos; those that carry a history are introduced as examples of another conversation."""
@@ -266,139 +236,12 @@ class SessionRendering:
             signature = showing(known.bare, frozenset(shown))
             if not signature.input_fields or not signature.output_fields:
                 continue
-            content = self.format_user_message_content(signature, shown, prefix=_lead(begun))
+            content = self.format_user_message_content(signature, shown, prefix=lead(begun))
             chats.append({"role": "user", "content": content})
             chats.append(
                 {"role": "assistant", "content": self.format_assistant_message_content(signature, shown)}
             )
-        return list(_expanded(chats))
-
-
-def _past_messages(known: Facts, history: Any) -> list[Message]:
-    """The messages of a history input; of plain dicts the program's own inputs are the inputs."""
-    if isinstance(history, SessionHistory) and history.untouched:
-        return history.view.messages()
-    frame = _context.frame()
-    names = known.inputs if frame is None else known.inputs | frame.input_names
-    return [as_message(message, names) for message in messages_of(history)]
-
-
-def _shown_names(known: Facts, message: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(name for name in (*known.inputs, *known.outputs) if message.get(name) is not None)
-
-
-def _has_tool_results(value: Any) -> bool:
-    if isinstance(value, dict):
-        return "tool_calls" in value and value.get("tool_call_results") is not None
-    return isinstance(value, dspy.ToolCalls) and getattr(value, "tool_call_results", None) is not None
-
-
-def _fits(known: Facts, message: Message) -> bool:
-    """Whether a past turn can be shown in the predictor's own fields, each on the side on which it was."""
-    given = {name for name in message.input_names if message.get(name) is not None}
-    answered = {name for name, value in message.items() if value is not None} - given
-    if given & known.outputs:
-        return False
-    return (not given or bool(given & known.inputs)) and (not answered or bool(answered & known.outputs))
-
-
-def _divided(known: Facts, past: Iterable[Message]) -> tuple[list[Message], list[Message]]:
-    mine: list[Message] = []
-    others: list[Message] = []
-    for message in past:
-        (mine if _fits(known, message) else others).append(message)
-    return mine, others
-
-
-def _without_none(messages: Iterable[Message]) -> list[Message]:
-    return [
-        Message({k: v for k, v in message.items() if v is not None}, message.input_names)
-        for message in messages
-    ]
-
-
-def _speaking(chats: Iterable[Chat]) -> list[Chat]:
-    """Without messages that say nothing, which providers refuse."""
-    return [chat for chat in chats if chat.get("content") or chat.get("tool_calls")]
-
-
-def _text(values: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in values.items())
-
-
-def _plain_messages(messages: Sequence[Message]) -> list[Chat]:
-    """Turns of other predictors, for an adapter whose format is not known: their values as they are."""
-    chats = []
-    for message in messages:
-        asked = {k: v for k, v in message.items() if k in message.input_names and v is not None}
-        answer = {k: v for k, v in message.items() if k not in message.input_names and v is not None}
-        for role, values in (("user", asked), ("assistant", answer)):
-            content = str(next(iter(values.values()))) if len(values) == 1 else _text(values)
-            if values and content:
-                chats.append({"role": role, "content": content})
-    return _expanded(chats)
-
-
-def _lead(begun: Sequence[Mapping[str, Any]]) -> str:
-    told = "\n\n".join(_text({k: v for k, v in message.items() if v is not None}) for message in begun)
-    return f"{DEMO_LEAD}\n\n{told}\n\n{DEMO_END}"
-
-
-def _labelled(known: Facts, demos: list[Any]) -> list[Any]:
-    """Demos for an adapter that formats by itself: what a history told goes in front of the first input."""
-    labelled = []
-    for demo in demos:
-        begun = messages_of(demo.get(known.history))
-        fields = {name: value for name, value in demo.items() if name != known.history}
-        first = next((name for name in known.bare.input_fields if name in fields), None)
-        if begun and first is not None:
-            fields[first] = f"{_lead(begun)}\n\n{fields[first]}"
-        labelled.append(dspy.Example(fields) if isinstance(demo, dspy.Example) else fields)
-    return labelled
-
-
-class _Flat(dict[str, Any]):
-    """A chat message of text alone. DSPy deep-copies each request: this one is copied at the price of a dict."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Chat:
-        return dict(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (dict, (dict(self),))
-
-
-def _flat(chat: Chat) -> Chat:
-    return _Flat(chat) if all(isinstance(value, (str, type(None))) for value in chat.values()) else chat
-
-
-def _copied(chat: Chat) -> Chat:
-    return _Flat(chat) if type(chat) is _Flat else copy.deepcopy(chat)
-
-
-def _expanded(chats: list[Chat]) -> list[Chat]:
-    """Images and other custom types as content parts, which DSPy makes of markers in the text."""
-    marked = [
-        c for c in chats if isinstance(c["content"], str) and CUSTOM_TYPE_START_IDENTIFIER in c["content"]
-    ]
-    if marked:
-        split_message_content_for_custom_types(marked)
-    return chats
-
-
-def _from_user(turns: list[Chat]) -> list[Chat]:
-    """Providers want a conversation to begin with the user: a reply at its start becomes something told."""
-    if turns and turns[0]["role"] == "assistant":
-        content = turns[0]["content"]
-        turns[0] = {"role": "user", "content": f"{REPLY_LEAD}\n\n{content}"}
-    return turns
-
-
-def _before_request(messages: list[Chat], inserted: list[Chat]) -> list[Chat]:
-    """Put messages before the last user message, or at the end if there is none."""
-    for place in range(len(messages) - 1, -1, -1):
-        if messages[place]["role"] == "user":
-            return messages[:place] + inserted + messages[place:]
-    return messages + inserted
+        return list(expanded(chats))
 
 
 _classes: dict[type, type] = {}
@@ -467,12 +310,3 @@ def _restore(base: type, state: dict[str, Any]) -> Any:
     twin.__dict__.update(state)
     twin._token = next(_tokens)
     return twin
-
-
-def view_of(history: Any) -> HistoryView:
-    """The view that a history input stands for."""
-    if isinstance(history, SessionHistory) and history.untouched:
-        return history.view
-    frame = _context.frame()
-    names = frozenset() if frame is None else frame.input_names
-    return HistoryView(head=tuple(as_message(m, names, copy=True) for m in messages_of(history)))

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from dspy_session._state_codec import LogReader, LogWriter, summaries_of, summaries_wire
+from dspy_session._log_codec import LogReader, LogWriter
+from dspy_session._marks import Episode, NodeMark
+from dspy_session._state_codec import summaries_of, summaries_wire
 from dspy_session.codec.upgrades import checked
 from dspy_session.codec.values import Decoder, Encoder
 from dspy_session.codec.wire import VERSION
 from dspy_session.errors import FormatError
 from dspy_session.history import HistoryView, Log, Position
-from dspy_session.state import Episode, NodeMark, SessionState
+from dspy_session.state import SessionState
 from dspy_session.turns import Note, TurnRecord
 
 WHAT = "stored conversation"

@@ -1,4 +1,4 @@
-"""Every exception that this library raises on purpose.
+"""Every exception that this library raises on purpose::
 
     DspySessionError
     ├── ConfigurationError (ValueError)      a parameter has a wrong value; says which are allowed

@@ -1,4 +1,4 @@
-"""Turns become `dspy.Example`s: scoring, filtering, and splits that do not leak.
+"""Turns become examples (`dspy.Example`): scoring, filtering, and splits that do not leak.
 
 An example remembers the conversation and the turn that it comes from under names that DSPy keeps to itself
 (`dspy_…`), so that neither a model nor an optimizer's prompt is shown them.
@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import dspy
 
+from dspy_session._exchange import output_name, private
 from dspy_session.errors import ConfigurationError
 from dspy_session.history import HistoryView
-from dspy_session.turns import Call, Turn, output_name, private
+from dspy_session.turns import Call, Turn
 
 logger = logging.getLogger("dspy_session")
 

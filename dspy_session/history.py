@@ -19,8 +19,9 @@ from typing import Any
 import pydantic
 from dspy import History
 
+from dspy_session._exchange import ALL_FIELDS, Exchange, Message, Projection, keep
 from dspy_session.errors import HistoryTypeError
-from dspy_session.turns import ALL_FIELDS, Exchange, Message, Projection, TurnRecord, keep
+from dspy_session.turns import TurnRecord
 
 
 class Log:

@@ -3,13 +3,15 @@
 A node is a predictor under an app made by `with_memory`, or a session that is a part of a program. Its policy says
 what it is shown and what it records:
 
-| policy | is shown | records |
-|---|---|---|
-| isolated, persistent | its own earlier calls, in its own fields | each call |
-| isolated, episodic | its own calls of this root turn, its long-term memory | until the turn ends, then consolidated |
-| isolated, stateless | nothing | nothing |
-| shared | the root conversation | nothing |
-| not enabled | nothing: it is the bare predictor | nothing |
+====================  =====================================================  ======================================
+policy                is shown                                               records
+====================  =====================================================  ======================================
+isolated, persistent  its own earlier calls, in its own fields               each call
+isolated, episodic    its own calls of this root turn, its long-term memory  until the turn ends, then consolidated
+isolated, stateless   nothing                                                nothing
+shared                the root conversation                                  nothing
+not enabled           nothing: it is the bare predictor                      nothing
+====================  =====================================================  ======================================
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from typing import Any, Literal, get_args
 
 import dspy
 
+from dspy_session._exchange import Message
 from dspy_session._injection import is_session, parts
 from dspy_session._options import Options, one_of
 from dspy_session.errors import ConfigurationError, UnknownPathError
-from dspy_session.turns import Message
 
 Isolation = Literal["isolated", "shared"]
 Lifespan = Literal["persistent", "episodic", "stateless"]

@@ -12,8 +12,8 @@ from typing import Any
 from dspy import History
 
 from dspy_session import _context
-from dspy_session._calls import Frame
 from dspy_session._folding import transcript
+from dspy_session._open_turns import Frame
 from dspy_session.errors import UnknownPathError
 from dspy_session.history import Position
 

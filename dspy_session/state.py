@@ -5,55 +5,18 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from dspy import History
 
 from dspy_session._attempts import Attempts
+from dspy_session._exchange import Message, Projection
+from dspy_session._marks import Branch, Episode, NodeMark
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import HistoryView, Position, Summary
-from dspy_session.turns import Message, Note, Projection, Turn, TurnRecord, turns_of
-
-
-@dataclass(frozen=True, slots=True)
-class NodeMark:
-    """What a node had before and after one root turn, so that the turn can be undone and replayed.
-
-    Attributes:
-        before: its place in its own log when the turn began.
-        after: its place when the turn was committed.
-        memory: its long-term memory when the turn was committed.
-        pending: the episodes that waited for consolidation then; None if that is not known.
-    """
-
-    before: Position
-    after: Position
-    memory: str = ""
-    pending: tuple[Episode, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """Node turns that wait to be folded into the node's long-term memory.
-
-    Attributes:
-        turn_id: the root turn in which they happened.
-        records: the node's turns of that root turn.
-    """
-
-    turn_id: str
-    records: tuple[TurnRecord, ...]
-
-
-@dataclass(slots=True)
-class Branch:
-    """An answer that was replaced by another; kept as the place after it."""
-
-    position: Position
-    notes: dict[str, Note] = field(default_factory=dict)
-    nodes: Mapping[str, SessionState] = field(default_factory=dict)
+from dspy_session.turns import Note, Turn, TurnRecord, turns_of
 
 
 class Sink(Protocol):

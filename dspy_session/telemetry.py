@@ -4,13 +4,15 @@ Without OpenTelemetry (extra `otel`) only `counts` is kept. With it the current 
 `gen_ai.conversation.id` (OpenTelemetry's semantic conventions for generative AI) when a conversation is opened,
 and each count is a counter `dspy_session.<name>` of the meter `dspy_session`.
 
-| count | meaning |
-|---|---|
-| `conversations` | conversations that were opened |
-| `turns` | turns that a store acknowledged |
-| `conflicts` | commits that somebody else had come before |
-| `retries` | commits that were tried again because the store could not be reached |
-| `failures` | turns that a store refused, and that the caller got back with an error |
+===============  ======================================================================
+count            meaning
+===============  ======================================================================
+`conversations`  conversations that were opened
+`turns`          turns that a store acknowledged
+`conflicts`      commits that somebody else had come before
+`retries`        commits that were tried again because the store could not be reached
+`failures`       turns that a store refused, and that the caller got back with an error
+===============  ======================================================================
 """
 
 from __future__ import annotations

@@ -1,22 +1,20 @@
 """Field values ↔ JSON, with their types.
 
 Strings, finite numbers, booleans, None, lists, and dicts with string keys stand for themselves. Everything else is an
-object with the key `$type`:
+object with the key `$type`, and further keys for each type:
 
-| `$type` | further keys | value |
-|---|---|---|
-| `tuple`, `set`, `frozenset` | `items` | a collection |
-| `dict` | `items`: pairs | a dict whose keys are not all strings, or that has a key beginning with `$` |
-| `bytes`, `bytearray` | `base64` | bytes |
-| `float` | `value`: `nan`, `inf`, `-inf` | what JSON has no number for |
-| `complex` | `real`, `imag` | a complex number |
-| `datetime`, `date`, `time` | `iso` | ISO 8601 |
-| `timedelta` | `days`, `seconds`, `microseconds` | a duration |
-| `decimal`, `uuid`, `path` | `value` | their text |
-| `enum` | `class`, `name`; or `value` for several flags at once | a member |
-| `dataclass`, `model` | `class`, `fields` | a dataclass or pydantic model |
-| `example`, `prediction` | `fields`, `inputs` | a `dspy.Example`, a `dspy.Prediction` |
-| `stand-in` | `class`, `text`, `data` | a value whose type could not be kept |
+- `tuple`, `set`, `frozenset`: `items`.
+- `dict`: `items`, in pairs; a dict whose keys are not all strings, or that has a key beginning with `$`.
+- `bytes`, `bytearray`: `base64`.
+- `float`: `value`, which is `nan`, `inf` or `-inf`; JSON has no number for them.
+- `complex`: `real`, `imag`.
+- `datetime`, `date`, `time`: `iso`, in ISO 8601.
+- `timedelta`: `days`, `seconds`, `microseconds`.
+- `decimal`, `uuid`, `path`: `value`, their text.
+- `enum`: `class` and `name`; or `value` for several flags at once.
+- `dataclass`, `model` (pydantic's): `class`, `fields`.
+- `example`, `prediction` (DSPy's): `fields`, `inputs`.
+- `stand-in`: `class`, `text`, `data`; a value whose type could not be kept.
 
 `class` is `module:qualified.name`. A class is never imported for it: it must be one of DSPy's types, be named in the
 program's signature, or be passed by the loading program as `types=[…]`.
@@ -28,7 +26,6 @@ import base64
 import binascii
 import dataclasses
 import math
-import typing
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -41,52 +38,11 @@ from uuid import UUID
 import dspy
 import pydantic
 
+from dspy_session.codec.known_types import collect, known_types
+from dspy_session.codec.stand_in import StandIn, type_name
 from dspy_session.errors import FormatError, SerializationError
 
 Json = Any
-
-
-def type_name(cls: type) -> str:
-    """`module:qualified.name`, by which files name a class."""
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
-class StandIn(str):
-    """Takes the place of a value that could not be copied, or whose type a loading program did not name.
-
-    It reads as the text that the model was shown of the value, and says what it was.
-
-    Attributes:
-        type_name: `module:qualified.name` of the original's class.
-        data: the original's encoded content, where a file held it; written again on the next save.
-    """
-
-    type_name: str
-    data: Any
-
-    def __new__(cls, text: str, type_name: str, data: Any = None) -> StandIn:
-        self = super().__new__(cls, text)
-        self.type_name = type_name
-        self.data = data
-        return self
-
-    @classmethod
-    def of(cls, value: Any) -> StandIn:
-        """The stand-in of a value that cannot be kept."""
-        try:
-            text = str(value)
-        except Exception:
-            text = f"<{type(value).__qualname__}>"
-        return cls(text, type_name(type(value)))
-
-    def __repr__(self) -> str:
-        return f"StandIn({str(self)!r}, type_name={self.type_name!r})"
-
-    def __getnewargs__(self) -> tuple[str, str, Any]:  # type: ignore[override]
-        return str(self), self.type_name, self.data
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> StandIn:
-        return self
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,55 +207,6 @@ _WRITERS: list[tuple[Any, Callable[[Encoder, Any, str], Json]]] = [
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-_DSPY_TYPES = (
-    "Image",
-    "Audio",
-    "File",
-    "Code",
-    "History",
-    "Tool",
-    "ToolCalls",
-    "Reasoning",
-    "Citations",
-    "Document",
-)
-
-
-def _known_types() -> dict[str, type]:
-    named = [getattr(dspy, name, None) for name in _DSPY_TYPES]
-    known = {type_name(cls): cls for cls in named if isinstance(cls, type)}
-    calls = dspy.ToolCalls.ToolCall
-    return {**known, type_name(calls): calls, **_nested(dspy.ToolCalls)}
-
-
-def _nested(model: type[pydantic.BaseModel]) -> dict[str, type]:
-    found: dict[str, type] = {}
-    for info in model.model_fields.values():
-        collect(info.annotation, found)
-    return found
-
-
-def collect(annotation: Any, into: dict[str, type]) -> None:
-    """Add the classes that an annotation names, and those that its models' fields name, to a registry."""
-    for argument in typing.get_args(annotation):
-        collect(argument, into)
-    if not isinstance(annotation, type) or type_name(annotation) in into:
-        return
-    if issubclass(annotation, pydantic.BaseModel):
-        into[type_name(annotation)] = annotation
-        for info in annotation.model_fields.values():
-            collect(info.annotation, into)
-    elif dataclasses.is_dataclass(annotation):
-        into[type_name(annotation)] = annotation
-        try:
-            hints = typing.get_type_hints(annotation)
-        except Exception:
-            hints = {}
-        for hint in hints.values():
-            collect(hint, into)
-    elif issubclass(annotation, Enum):
-        into[type_name(annotation)] = annotation
-
 
 class Decoder:
     """Reads values. A class that was not named becomes a `StandIn`, with one warning each.
@@ -310,7 +217,7 @@ class Decoder:
     """
 
     def __init__(self, types: Iterable[type] = (), annotations: Iterable[Any] = ()) -> None:
-        self._types = _known_types()
+        self._types = known_types()
         for annotation in (*types, *annotations):
             collect(annotation, self._types)
         self._missing: set[str] = set()

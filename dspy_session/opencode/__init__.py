@@ -1,4 +1,4 @@
-"""OpenCode's history as records, sessions and trainsets.
+"""OpenCode's history as records, sessions and trainsets::
 
     from dspy_session import opencode
 

@@ -1,4 +1,4 @@
-"""Records become `dspy.Example`s and sessions: the one bridge from OpenCode's history to DSPy.
+"""Records become examples (`dspy.Example`) and sessions: the one bridge from OpenCode's history to DSPy.
 
 An example remembers its session under names that DSPy keeps to itself (`dspy_session_…`), as examples of this
 library's own sessions do, so that splits keep together what belongs together: a session, its sub-agents and

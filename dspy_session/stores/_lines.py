@@ -22,7 +22,6 @@ the next newer segment takes over.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import FormatError
@@ -88,15 +87,6 @@ class Span(NamedTuple):
     start: int
     stop: int
     bound: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """A turn on a line; `version` is that of its commit, as the conversation counts."""
-
-    index: int
-    version: int
-    digest: bytes
 
 
 def line(run: Run, p: Position, lowest: int) -> list[Span]:

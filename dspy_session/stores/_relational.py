@@ -12,8 +12,9 @@ from typing import Any
 from ..errors import ConversationNotFoundError
 from . import _documents as documents
 from ._documents import Commit, NoteText
-from ._lines import HOUR, POSITION, Found, Position, Run, line, standing_notes, sweep, turn_rows
+from ._lines import HOUR, POSITION, Position, Run, line, standing_notes, sweep, turn_rows
 from ._rows import Beginning, Fork, Listing, RawConversation, RawSummary, RawTurn, RowStore
+from ._standing import find, repeated, standing
 from .in_memory import exists, has_forks
 
 
@@ -119,7 +120,7 @@ class RelationalStore(RowStore):
         with self._writing() as run:
             old = self._position(run, commit.scope, commit.key, lock=True)
             if commit.expected != old.revision:
-                before = self._repeated(run, old, commit)
+                before = repeated(run, old, commit, self._raw)
                 if before is not None:
                     return before
             self._check_fence(run, commit)
@@ -156,9 +157,9 @@ class RelationalStore(RowStore):
     def _check_turns(self, run: Run, old: Position, commit: Commit, start: int) -> bool:
         """Whether the commit is to be written; False if its turns stand there already."""
         for turn in commit.turns:
-            found = self._find(run, old, turn.id)
+            found = find(run, old, self._raw(turn.id))
             if found is not None and found.index < start:
-                if commit.keep is None and self._standing(run, old, commit) is not None:
+                if commit.keep is None and standing(run, old, commit, self._raw) is not None:
                     return False
                 raise documents.duplicate(turn.id, commit.key)
         return True
@@ -168,7 +169,7 @@ class RelationalStore(RowStore):
         indices = {turn.id: start + place for place, turn in enumerate(commit.turns)}
         for note in commit.notes:
             if note.turn is not None and note.turn not in indices:
-                found = self._find(run, old, note.turn)
+                found = find(run, old, self._raw(note.turn))
                 if found is None or found.index >= start:
                     raise documents.no_turn(note.turn, commit.key)
                 indices[note.turn] = found.index
@@ -209,41 +210,6 @@ class RelationalStore(RowStore):
                 "INSERT INTO note (segment, about, name, at, version, data) VALUES (?, ?, ?, ?, ?, ?)",
                 *(p.segment, about, note.name, p.total, p.version, note.text),
             )
-
-    def _find(self, run: Run, p: Position, turn: str) -> Found | None:
-        """A turn of the line, by its id."""
-        rows = run(
-            "SELECT segment, idx, version, digest FROM turn WHERE family = ? AND id = ?",
-            p.family,
-            self._raw(turn),
-        )
-        if not rows:
-            return None
-        spans = {span.segment: span for span in line(run, p, min(row[1] for row in rows))}
-        for segment, index, version, digest in rows:
-            span = spans.get(segment)
-            if span is not None and p.first <= index < span.stop:
-                return Found(index, version if span.owner == p.id else 1, bytes(digest))
-        return None
-
-    def _standing(self, run: Run, p: Position, commit: Commit) -> tuple[int, int] | None:
-        """Index of the first and version of the last turn of a commit, if it stands on the line."""
-        start = version = -1
-        for place, turn in enumerate(commit.turns):
-            found = self._find(run, p, turn.id)
-            if found is None or found.digest != turn.digest or (place and found.index != start + place):
-                return None
-            start, version = (found.index - place), found.version
-        return (start, version) if commit.turns else None
-
-    def _repeated(self, run: Run, p: Position, commit: Commit) -> str | None:
-        """The revision that an outdated commit had produced, if it was written before."""
-        if bytes(p.receipt) == commit.receipt():
-            return p.revision
-        standing = self._standing(run, p, commit)
-        if standing is None or commit.keep not in (None, standing[0]):
-            return None
-        return documents.revision_of(p.incarnation, standing[1])
 
     def _fork(self, fork: Fork) -> str:
         with self._writing() as run:

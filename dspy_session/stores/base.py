@@ -371,7 +371,7 @@ class Store(ABC):
         """
 
     def examples(self, *, scope: str = "", **options: Any) -> Any:
-        """The stored turns as `dspy.Example`s, see `dspy_session.conversation.stored_examples`."""
+        """The stored turns as examples (`dspy.Example`), see `dspy_session.conversation.stored_examples`."""
         # A store knows nothing of sessions: what it offers here for convenience lives above it.
         return import_module("dspy_session.conversation").stored_examples(self, scope=scope, **options)
 

@@ -16,40 +16,20 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
 from hashlib import blake2b
-from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from ..errors import (
-    ConfigurationError,
-    ConversationNotFoundError,
-    DspySessionError,
-    FormatError,
-    MissingExtraError,
-    StoreUnavailableError,
-    UnsupportedVersionError,
-)
+from ..errors import ConversationNotFoundError, FormatError
 from . import _documents as documents
 from ._documents import Commit
 from ._redis_rows import as_text, check_rows, commit_rows, read_window
+from ._redis_server import RedisServer
 from ._rows import Beginning, Fork, Listing, RawConversation, RawSummary, RawTurn, RowStore
 from .base import Problem, VerifyReport
 from .in_memory import exists, has_forks
 
-try:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.cluster import RedisCluster
-    from redis.retry import Retry
-except ImportError as missing:
-    raise MissingExtraError("redis", "redis") from missing
-
 __all__ = ["RedisStore"]
 
-SCHEMA_VERSION = 1
 _PAGE = 500
 _SUMMARY = ("title", "total", "created", "updated", "cost", "tags", "metadata", "source", "key")
 
@@ -66,100 +46,26 @@ class RedisStore(RowStore):
 
     def __init__(self, url: str, *, prefix: str = "dspy-session", timeout: float = 10.0) -> None:
         super().__init__()
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        self.prefix = options.pop("prefix", prefix)
-        if not self.prefix or set(self.prefix) & set("{}"):
-            raise ConfigurationError(f"prefix must be text without braces, not {self.prefix!r}")
-        self._url = urlunsplit(parts._replace(query=urlencode(options)))
-        self._place = f"Redis at {parts.hostname or parts.path}:{parts.port or 6379}"
-        self._timeout = timeout
+        self._server = RedisServer(url, prefix, timeout)
+        self.prefix = self._server.prefix
         self._families: dict[str, str] = {}
-        self._scripts: dict[str, Any] = {}
-        self._pipeline_of_one = False
-        with self._errors():
-            self._client = self._connect()
-            self._check_schema()
-
-    # -- the connection -------------------------------------------------------------------------------------
-
-    def _connect(self) -> Any:
-        # A lost answer is asked for again only where repeating is harmless, which the client cannot know.
-        once = {
-            "socket_timeout": self._timeout,
-            "socket_connect_timeout": self._timeout,
-            "retry": Retry(NoBackoff(), 0),
-        }
-        try:
-            client: Any = redis.Redis.from_url(self._url, **once)
-        except ValueError as error:
-            raise ConfigurationError(f"the Redis address cannot be read: {error}") from None
-        if client.info("cluster").get("cluster_enabled"):
-            client.close()
-            once.pop("retry")
-            client = RedisCluster.from_url(self._url, **once)
-        return client
-
-    def _check_schema(self) -> None:
-        key = f"{self.prefix}:schema"
-        self._client.set(key, SCHEMA_VERSION, nx=True)
-        raw = self._client.get(key)
-        if raw is None or not raw.isdigit():
-            raise FormatError(f"the key {key!r} in {self._place} is not of a store of conversations")
-        version = int(raw)
-        if version > SCHEMA_VERSION:
-            raise UnsupportedVersionError(
-                f"{self.prefix!r} in {self._place} has schema version {version};"
-                f" this release reads up to {SCHEMA_VERSION}: upgrade"
-            )
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except redis.exceptions.AuthenticationError as error:
-            raise StoreUnavailableError(
-                f"{self._place} refused the user name or password: {error}"
-            ) from error
-        except redis.exceptions.ResponseError as error:
-            raise self._explain(error) from error
-        except redis.exceptions.RedisError as error:
-            raise StoreUnavailableError(
-                f"{self._place}: {error}. Whether a commit that was under way is written is not known;"
-                " repeating it is safe"
-            ) from error
-
-    def _explain(self, error: Exception) -> DspySessionError:
-        text = str(error)
-        if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-            return StoreUnavailableError(f"{self._place} refused the user name, password or a right: {text}")
-        if text.startswith(("OOM", "MISCONF", "READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY")):
-            return StoreUnavailableError(f"{self._place} cannot write now: {text}; nothing was written")
-        return FormatError(f"what {self._place} holds under {self.prefix!r} is damaged or foreign: {text}")
 
     def close(self) -> None:
         super().close()
-        self._client.close()
+        self._server.close()
 
-    # -- scripts and places ---------------------------------------------------------------------------------
+    # -- places -------------------------------------------------------------------------------------------
 
     def _tag(self, scope: str, key: str) -> str:
         raw = scope.encode("utf-8")
         return blake2b(b"%d " % len(raw) + raw + key.encode("utf-8"), digest_size=16).hexdigest()
-
-    def _run(self, name: str, family: str, *values: Any) -> list[Any]:
-        with self._errors():
-            script = self._scripts.get(name)
-            if script is None:
-                script = self._scripts[name] = self._client.register_script(_script(name))
-            return list(script(keys=[f"{self.prefix}:{{{family}}}:"], args=values))
 
     def _ask(self, name: str, scope: str, key: str, *values: Any, again: bool = False) -> list[Any]:
         """Run a script where the conversation is; `ConversationNotFoundError` if it answers 'missing'."""
         tag = self._tag(scope, key)
         family = self._families.get(tag, tag)
         for _ in range(4):
-            answer = self._attempt(name, family, tag, scope, key, *values, again=again)
+            answer = self._server.attempt(name, family, tag, scope, key, *values, again=again)
             if answer[0] == b"moved":
                 family = as_text(answer[1]).split()[0]
                 if len(self._families) > 100_000:
@@ -177,17 +83,9 @@ class RedisStore(RowStore):
                 return answer
         raise documents.not_found(scope, key)
 
-    def _attempt(self, name: str, family: str, *values: Any, again: bool) -> list[Any]:
-        try:
-            return self._run(name, family, *values)
-        except StoreUnavailableError as error:
-            if not again or not isinstance(error.__cause__, redis.exceptions.ConnectionError):
-                raise
-            return self._run(name, family, *values)
-
     def _pointer(self, tag: str) -> str | None:
-        with self._errors():
-            value = self._client.get(f"{self.prefix}:{{{tag}}}:at")
+        with self._server.errors():
+            value = self._server.client.get(f"{self.prefix}:{{{tag}}}:at")
         return None if value is None else as_text(value)
 
     def _index(self, scope: str) -> str:
@@ -195,22 +93,22 @@ class RedisStore(RowStore):
 
     def _enter(self, scope: str, key: str) -> None:
         """List a key, before its conversation exists: an entry without one does no harm."""
-        with self._errors():
-            pipeline = self._client.pipeline(transaction=False)
+        with self._server.errors():
+            pipeline = self._server.client.pipeline(transaction=False)
             pipeline.zadd(self._index(scope), {key.encode("utf-8"): 0})
             pipeline.zadd(f"{self.prefix}:scopes", {scope.encode("utf-8"): 0})
             pipeline.execute()
 
     def _strike(self, scope: str, keys: Iterable[str]) -> None:
         index, scopes, raw = self._index(scope), f"{self.prefix}:scopes", scope.encode("utf-8")
-        with self._errors():
+        with self._server.errors():
             for key in keys:
-                self._client.zrem(index, key.encode("utf-8"))
-            if not self._client.zcard(index):
-                self._client.zrem(scopes, raw)
-                if self._client.zcard(index):
+                self._server.client.zrem(index, key.encode("utf-8"))
+            if not self._server.client.zcard(index):
+                self._server.client.zrem(scopes, raw)
+                if self._server.client.zcard(index):
                     # Somebody listed a key in between, perhaps before the scope was struck.
-                    self._client.zadd(scopes, {raw: 0})
+                    self._server.client.zadd(scopes, {raw: 0})
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -225,7 +123,7 @@ class RedisStore(RowStore):
         tag = self._tag(commit.scope, commit.key)
         self._enter(commit.scope, commit.key)
         while True:
-            answer = self._attempt("create", tag, tag, *values, again=bool(commit.turns))
+            answer = self._server.attempt("create", tag, tag, *values, again=bool(commit.turns))
             if answer[0] == b"ok":
                 self._families.pop(tag, None)
                 return as_text(answer[1])
@@ -237,9 +135,12 @@ class RedisStore(RowStore):
     def _clear_pointer(self, scope: str, key: str, pointer: str) -> bool:
         """Remove what a fork left that was broken off; False if it leads to a conversation."""
         tag, family = self._tag(scope, key), pointer.split()[0]
-        if self._run("verify", family, tag, scope, key)[0] == b"ok":
+        if self._server.run("verify", family, tag, scope, key)[0] == b"ok":
             return False
-        return self._run("point", tag, tag, "clear", "", pointer)[0] == b"ok" or self._pointer(tag) is None
+        return (
+            self._server.run("point", tag, tag, "clear", "", pointer)[0] == b"ok"
+            or self._pointer(tag) is None
+        )
 
     def _append(self, commit: Commit) -> str:
         answer = self._ask(
@@ -271,14 +172,14 @@ class RedisStore(RowStore):
         if new != family:
             self._claim(fork, new, f"{family} {nonce}")
         head = fork.head or ""
-        answer = self._run(
+        answer = self._server.run(
             *("fork", family, source, fork.scope, fork.key, new, fork.new_key, nonce),
             *("" if fork.at is None else fork.at, documents.digest_of(head).hex(), head),
             *(value or "" for value in (fork.metadata, fork.title, fork.tags)),
         )
         if answer[0] == b"ok":
             if new != family and self._point(new, "confirm", family, f"{family} {nonce}") != b"ok":
-                self._run("erase", family, new, fork.scope, fork.new_key, "keep", "")
+                self._server.run("erase", family, new, fork.scope, fork.new_key, "keep", "")
                 raise exists(fork.scope, fork.new_key)
             return as_text(answer[1])
         if new != family:
@@ -292,7 +193,7 @@ class RedisStore(RowStore):
 
     def _claim(self, fork: Fork, new: str, value: str) -> None:
         while True:
-            answer = self._run("point", new, new, "claim", value)
+            answer = self._server.run("point", new, new, "claim", value)
             if answer[0] == b"ok":
                 return
             if answer[0] == b"exists" or not self._clear_pointer(
@@ -301,7 +202,7 @@ class RedisStore(RowStore):
                 raise exists(fork.scope, fork.new_key)
 
     def _point(self, tag: str, action: str, value: str, before: str) -> bytes:
-        return bytes(self._run("point", tag, tag, action, value, before)[0])
+        return bytes(self._server.run("point", tag, tag, action, value, before)[0])
 
     def _erase(self, scope: str, key: str, forks: str | None) -> tuple[str, ...]:
         return self._erase_if(scope, key, forks or "", "")
@@ -367,8 +268,8 @@ class RedisStore(RowStore):
         """The listed keys of a scope, in order, whether or not their conversations exist."""
         low = b"-" if after is None else b"(" + after.encode("utf-8")
         while True:
-            with self._errors():
-                page = self._client.zrangebylex(self._index(scope), low, b"+", start=0, num=_PAGE)
+            with self._server.errors():
+                page = self._server.client.zrangebylex(self._index(scope), low, b"+", start=0, num=_PAGE)
             yield from (as_text(key) for key in page)
             if len(page) < _PAGE:
                 return
@@ -391,8 +292,8 @@ class RedisStore(RowStore):
             places = {tag: self._families.get(tag, tag) for tag in tags}
             rows = self._read_summaries(places)
             lost = [tag for tag, row in rows.items() if row[-1] is None]
-            with self._errors():
-                pipeline = self._client.pipeline(transaction=False)
+            with self._server.errors():
+                pipeline = self._server.client.pipeline(transaction=False)
                 for tag in lost:
                     pipeline.get(f"{self.prefix}:{{{tag}}}:at")
                 pointers = dict(zip(lost, pipeline.execute() if lost else [], strict=True))
@@ -422,8 +323,8 @@ class RedisStore(RowStore):
     def _read_summaries(self, places: dict[str, str]) -> dict[str, list[Any]]:
         if not places:
             return {}
-        with self._errors():
-            pipeline = self._client.pipeline(transaction=False)
+        with self._server.errors():
+            pipeline = self._server.client.pipeline(transaction=False)
             for tag, family in places.items():
                 pipeline.hmget(f"{self.prefix}:{{{family}}}:c:{tag}", *_SUMMARY)
             return dict(zip(places, pipeline.execute(), strict=True))
@@ -432,16 +333,16 @@ class RedisStore(RowStore):
         forks = {tag: as_text(row[7]) for tag, row in rows.items() if row[7] is not None}
         if not forks:
             return {}
-        with self._errors():
-            pipeline = self._client.pipeline(transaction=False)
+        with self._server.errors():
+            pipeline = self._server.client.pipeline(transaction=False)
             for tag, source in forks.items():
                 pipeline.hget(f"{self.prefix}:{{{families[tag]}}}:c:{source}", "key")
             keys = zip(forks, pipeline.execute(), strict=True)
         return {tag: as_text(key) for tag, key in keys if key is not None}
 
     def scopes(self) -> tuple[str, ...]:
-        with self._errors():
-            known = [as_text(raw) for raw in self._client.zrange(f"{self.prefix}:scopes", 0, -1)]
+        with self._server.errors():
+            known = [as_text(raw) for raw in self._server.client.zrange(f"{self.prefix}:scopes", 0, -1)]
         return tuple(scope for scope in known if next(self._summaries(scope, None), None) is not None)
 
     # -- verify and leases ----------------------------------------------------------------------------------
@@ -462,40 +363,8 @@ class RedisStore(RowStore):
                 conversations += 1
                 turns += int(answer[4]) - int(answer[3])
                 problems += [Problem(one_scope, name, index, what) for index, what in check_rows(answer)]
-        settings, warnings = self._settings()
+        settings, warnings = self._server.settings()
         return VerifyReport(conversations, turns, tuple(problems), settings, warnings)
-
-    def _settings(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        known = {
-            "appendonly": "unknown",
-            "appendfsync": "unknown",
-            "save": "unknown",
-            "maxmemory-policy": "unknown",
-        }
-        client = self._client
-        node = client.get_primaries()[0] if hasattr(client, "get_primaries") else None
-        more = {} if node is None else {"target_nodes": node}
-        for name in known:
-            try:
-                known[name] = str(self._client.config_get(name, **more).get(name, "unknown"))
-            except redis.exceptions.ResponseError:
-                # Hosted servers forbid CONFIG: then the operator has to know.
-                continue
-        warnings = []
-        if known["appendonly"] == "no":
-            warnings.append(
-                "appendonly is no: a crash of the server takes every commit since its last snapshot"
-            )
-        elif known["appendfsync"] != "always":
-            warnings.append(
-                f"appendfsync is {known['appendfsync']}: a power cut may take the last acknowledged commits"
-            )
-        if known["maxmemory-policy"] not in ("noeviction", "unknown"):
-            warnings.append(
-                f"maxmemory-policy is {known['maxmemory-policy']}: a full server deletes conversations"
-            )
-        kind = "server" if node is None else "cluster"
-        return {"backend": "redis", "prefix": self.prefix, "kind": kind, **known}, tuple(warnings)
 
     def _lease(self, scope: str, key: str, *values: Any) -> list[Any]:
         return self._ask("lease", scope, key, *values)
@@ -509,9 +378,3 @@ class RedisStore(RowStore):
 
     def _drop_lease(self, scope: str, key: str, token: int) -> None:
         self._lease(scope, key, "drop", token, 0)
-
-
-@cache
-def _script(name: str) -> str:
-    folder = files(__package__).joinpath("_redis")
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("shared", name))

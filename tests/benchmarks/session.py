@@ -1,70 +1,29 @@
-"""What a session costs, beside the same work without one.
+"""What a session costs, beside the same call without one.
 
-    python tests/benchmarks/session.py [--quick]
-
-Everything is measured in one process and by turns, a bare call and then a session's call, so that a busy
-machine slows both: trust the ratios. Times are the lower quartile of the repetitions.
+Everything is measured in one process and by turns, a bare call and then a session's call. The bare
+`dspy.Predict` is given a `dspy.History` of the same length. The model answers at once. Before each session call
+its newest turn is replaced by one that was never rendered, as in a live conversation, in which the last answer is
+new to the prompt each time. Times are lower quartiles of the repetitions.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import inspect
 import itertools
 import json
-import os
-import platform
-import statistics
 import time
 import tracemalloc
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dspy
 
 from dspy_session import Session, sessionify, windows
-from dspy_session._rendering import RENDERED
-
-QUESTION = "What should I pack for the weather on the fourth day of the trip, and where do I buy it? ({})"
-ANSWER = "Layers: a light sweater, a rain jacket and two shirts; any department store has them. ({})"
-REPLY = "[[ ## answer ## ]]\nfine\n\n[[ ## completed ## ]]"
-
-
-class InstantLM(dspy.BaseLM):
-    """Answers at once, without looking."""
-
-    def __init__(self) -> None:
-        super().__init__("instant", "chat", 0.0, 1_000, False)
-
-    def forward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
-        message = SimpleNamespace(content=REPLY, tool_calls=None)
-        choice = SimpleNamespace(message=message, finish_reason="stop")
-        return SimpleNamespace(choices=[choice], usage={}, model="instant")
-
-
-def engine_lm() -> Any:
-    """A `dspy.LM` with an engine that answers at once; None where this DSPy has no engines of one's own."""
-    if "engine" not in inspect.signature(dspy.LM.__init__).parameters:
-        return None
-    from dspy.lm15 import Message, Response, TextPart, Usage
-
-    class Engine:
-        def complete(self, request: Any) -> Any:
-            return Response(
-                id=None,
-                model="instant",
-                message=Message.assistant([TextPart(REPLY)]),
-                finish_reason="stop",
-                usage=Usage(input_tokens=0, output_tokens=0, total_tokens=0),
-            )
-
-        def close(self) -> None:
-            pass
-
-    return dspy.LM("openai/instant", engine=Engine(), cache=False)
+from dspy_session._rendered import CACHE_BYTES, RENDERED
+from tests.benchmarks.peer_scripts.instant import ANSWER, QUESTION, InstantLM, engine_lm
+from tests.benchmarks.report import Item, Missing, Ratio, Table
+from tests.benchmarks.suites import Run, alone
+from tests.benchmarks.timing import in_turns, timed
 
 
 class Echo(dspy.Module):
@@ -74,42 +33,16 @@ class Echo(dspy.Module):
         return dspy.Prediction(answer=question)
 
 
-def lower_quartile(seconds: Sequence[float]) -> float:
-    return statistics.quantiles(seconds, n=4)[0] if len(seconds) > 1 else seconds[0]
-
-
-def side_by_side(
-    *tasks: tuple[Callable[[], Any], Callable[[], Any]], seconds: float, most: int = 400
-) -> list[float]:
-    """Run (prepare, timed) pairs in turns and give the lower quartile of each, in seconds."""
-    for prepare, timed in tasks:
-        for _ in range(3):
-            prepare()
-            timed()
-    taken: list[list[float]] = [[] for _ in tasks]
-    end = time.perf_counter() + seconds
-    gc.collect()
-    gc.disable()
-    try:
-        while len(taken[0]) < 8 or (time.perf_counter() < end and len(taken[0]) < most):
-            for place, (prepare, timed) in enumerate(tasks):
-                prepare()
-                start = time.perf_counter()
-                timed()
-                taken[place].append(time.perf_counter() - start)
-    finally:
-        gc.enable()
-    return [lower_quartile(times) for times in taken]
-
-
-def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], note: str = "") -> None:
-    """Print a Markdown table."""
-    print(f"\n### {title}\n")
-    print(f"| {' | '.join(head)} |\n|{'|'.join(' --: ' for _ in head)}|")
-    for row in rows:
-        print(f"| {' | '.join(str(cell) for cell in row)} |")
-    if note:
-        print(f"\n{note}")
+def measure(run: Run) -> Iterator[Item]:
+    dspy.configure(adapter=dspy.ChatAdapter(), warn_on_type_mismatch=False, disable_history=True)
+    seconds = run.pick(4.0, 0.1)
+    yield from calls(run, seconds)
+    yield overhead(run.pick((1, 10, 100, 1_000, 5_000), (1, 10)), seconds)
+    yield memory(run.pick(3_000, 30))
+    yield render_cache(run.pick(50_000, 500))
+    yield saved(run.pick((250, 500, 1_000, 2_000, 4_000), (10, 20)))
+    yield forks(run.pick(5_000, 50), seconds)
+    yield prompt_caching(run.pick(100, 10))
 
 
 def filled(module: dspy.Module, turns: int, **options: Any) -> Session:
@@ -148,86 +81,80 @@ def in_common(one: str, other: str) -> int:
 # ── calls ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def call_row(lm: Any, turns: int, seconds: float) -> tuple[Any, ...]:
-    """A bare predictor that is given a history, and a session that has one, of the same length.
-
-    Before each session call its newest turn is replaced by one that was never rendered, as in a live
-    conversation, in which the last answer is new to the prompt each time.
-    """
+def call_row(lm: Any, turns: int, seconds: float) -> list[Any]:
+    """A bare predictor that is given a history, and a session that has one, of the same length."""
     bare = dspy.Predict("question, history: dspy.History -> answer")
     session = filled(dspy.Predict("question -> answer"), turns)
     history = dspy.History(messages=[dict(message) for message in session.session_history.messages])
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
-        without, with_session = side_by_side(
-            (lambda: None, lambda: bare(question="And tomorrow?", history=history)),
-            (renewing(session), lambda: session(question="And tomorrow?")),
+        found = in_turns(
+            {
+                "bare": timed(lambda: bare(question="And tomorrow?", history=history)),
+                "session": timed(lambda: session(question="And tomorrow?"), renewing(session)),
+            },
             seconds=seconds,
         )
     lm.history.clear()
-    return (
-        f"{turns:,}",
-        f"{without * 1e6:,.0f}",
-        f"{with_session * 1e6:,.0f}",
-        f"{without / with_session:.2f}",
-    )
+    return [turns, found["bare"] * 1e6, found["session"] * 1e6, found["session"] / found["bare"]]
 
 
-def calls(seconds: float) -> None:
-    head = ("turns", "bare, µs", "session, µs", "bare ÷ session")
-    lengths = (1, 10, 100, 1_000)
-    table(
-        "A session call and a bare `dspy.Predict` with the same history; a `BaseLM` that answers at once",
-        head,
-        (call_row(InstantLM(), turns, seconds) for turns in lengths),
-    )
+def call_table(title: str, lm: Any, lengths: tuple[int, ...], seconds: float) -> Table:
+    rows = [call_row(lm, turns, seconds) for turns in lengths]
+    name = type(lm).__name__
+    ratios = [Ratio(f"a call with {row[0]:,} turns before it (`{name}`)", "bare DSPy", row[3]) for row in rows]
+    return Table(title, ("turns|,", "bare, µs|,.0f", "session, µs|,.0f", "session ÷ bare|.2f"), rows, [], ratios)
+
+
+def calls(run: Run, seconds: float) -> Iterator[Item]:
+    lengths = run.pick((1, 10, 100, 1_000), (1, 10))
+    yield call_table("A session call and a bare `dspy.Predict`, with a `BaseLM`", InstantLM(), lengths, seconds)
     lm = engine_lm()
     if lm is None:
-        print(f"\n(`dspy.LM` is not measured: DSPy {dspy.__version__} takes no engine of one's own.)")
+        yield Missing("calls with `dspy.LM`", f"DSPy {dspy.__version__} takes no engine of one's own")
         return
-    table(
-        "The same with `dspy.LM(engine=…)`",
-        head,
-        (call_row(lm, turns, seconds) for turns in lengths),
-    )
+    yield call_table("A session call and a bare `dspy.Predict`, with `dspy.LM`", lm, lengths, seconds)
 
 
-def overhead(seconds: float) -> None:
+def overhead(lengths: tuple[int, ...], seconds: float) -> Table:
     """What a session adds to a program that asks no model: inputs, view, frame, record."""
     bare = Echo()
-    rows = []
-    first = None
-    for turns in (1, 10, 100, 1_000, 5_000):
+    rows: list[list[Any]] = []
+    for turns in lengths:
         session = filled(Echo(), turns)
-        without, with_session = side_by_side(
-            (lambda: None, lambda: bare(question="one")),
-            (renewing(session), lambda session=session: session(question="one")),
+        found = in_turns(
+            {
+                "bare": timed(lambda: bare(question="one")),
+                "session": timed(lambda session=session: session(question="one"), renewing(session)),
+            },
             seconds=seconds,
         )
-        added = with_session - without
-        first = first or added
-        rows.append((f"{turns:,}", f"{without * 1e6:,.0f}", f"{added * 1e6:,.0f}", f"{added / first:.2f}"))
-    table(
+        added = (found["session"] - found["bare"]) * 1e6
+        rows.append([turns, found["bare"] * 1e6, added, added / rows[0][2] if rows else 1.0])
+    return Table(
         "What a session adds to a call, rendering apart",
-        ("turns", "bare program, µs", "added, µs", "against 1 turn"),
+        ("turns|,", "bare program, µs|,.0f", "added, µs|,.0f", "against the first|.2f"),
         rows,
+        ["The program asks no model. The last column is flat at 1: what is added does not grow with the conversation."]
+        if all(0.8 < row[3] < 1.25 for row in rows)
+        else ["The last column is 1 where what is added does not grow with the conversation."],
     )
 
 
 # ── keeping ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def memory(turns: int = 3_000, size: int = 1_024) -> None:
+def memory(turns: int, size: int = 1_024) -> Table:
     """Recorded turns, every snapshot and every past message held, against the text in them."""
     half = size // 2
     filled(Echo(), 3)
     session = sessionify(Echo())
     text = turns * size
-    rows = [("the text alone", f"{text / 1e6:.1f}", "1.00")]
+    rows: list[list[Any]] = [["the text alone", text / 1e6, 1.0]]
 
     def weigh(what: str) -> None:
         gc.collect()
         held = tracemalloc.get_traced_memory()[0] - before
-        rows.append((what, f"{held / 1e6:.1f}", f"{held / text:.2f}"))
+        rows.append([what, held / 1e6, held / text])
 
     gc.collect()
     tracemalloc.start()
@@ -242,13 +169,16 @@ def memory(turns: int = 3_000, size: int = 1_024) -> None:
     weigh("and a `Turn` and a `History` held for each")
     tracemalloc.stop()
     assert shown == len(held) == turns
-    table(f"Memory of {turns:,} turns of {size:,} bytes", ("what", "MB", "against the text"), rows)
+    return Table(
+        "What recorded turns take in memory",
+        ("what", "MB|.2f", "against the text|.2f"),
+        rows,
+        [f"{turns:,} turns of {size:,} characters."],
+    )
 
 
-def render_cache() -> None:
+def render_cache(repeats: int) -> Table:
     """That the cache of rendered turns keeps its cap."""
-    from dspy_session._rendering import CACHE_BYTES
-
     RENDERED.clear()
     with dspy.context(lm=InstantLM()):
         gc.collect()
@@ -256,7 +186,7 @@ def render_cache() -> None:
         for number in range(6):
             session = sessionify(dspy.Predict("question -> answer"))
             for turn in range(80):
-                session.add_turn({"question": f"{number}{turn:02}" * 50_000}, {"answer": "yes"})
+                session.add_turn({"question": f"{number}{turn:02}" * repeats}, {"answer": "yes"})
             session.preview(question="one")
             del session
         gc.collect()
@@ -265,49 +195,44 @@ def render_cache() -> None:
         gc.collect()
         freed = held - tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-    table(
-        "Rendered turns of 6 conversations, all of them dropped",
-        ("cached, MB", "cap, MB"),
-        [(f"{freed / 1e6:.1f}", f"{CACHE_BYTES / 1e6:.1f}")],
+    return Table(
+        "What the cache of rendered turns holds",
+        ("rendered, MB|.1f", "cached, MB|.1f", "cap, MB|.1f"),
+        [[6 * 80 * 3 * repeats / 1e6, freed / 1e6, CACHE_BYTES / 1e6]],
+        ["The turns of 6 conversations, all of them dropped."],
     )
 
 
-def saved() -> None:
-    rows = []
-    first = None
-    for turns in (250, 500, 1_000, 2_000, 4_000):
+def saved(lengths: tuple[int, ...]) -> Table:
+    rows: list[list[Any]] = []
+    for turns in lengths:
         session = filled(Echo(), turns)
         start = time.perf_counter()
         size = len(json.dumps(session.save_state()))
         seconds = time.perf_counter() - start
         each = size / turns
-        first = first or each
-        rows.append(
-            (f"{turns:,}", f"{size:,}", f"{each:,.0f}", f"{each / first:.3f}", f"{seconds / turns * 1e6:.0f}")
-        )
-    table("A saved conversation", ("turns", "bytes", "bytes a turn", "against 250", "µs a turn"), rows)
+        rows.append([turns, size, each, each / rows[0][2] if rows else 1.0, seconds / turns * 1e6])
+    return Table(
+        "A saved conversation, by its length",
+        ("turns|,", "bytes|,", "bytes a turn|,.0f", "against the first|.3f", "µs a turn|.0f"),
+        rows,
+    )
 
 
-def forks(seconds: float) -> None:
+def forks(turns: int, seconds: float) -> Table:
     short = filled(dspy.Predict("question -> answer"), 1)
-    long = filled(dspy.Predict("question -> answer"), 5_000)
-    results = side_by_side(
-        (lambda: None, short.fork),
-        (lambda: None, long.fork),
-        (lambda: None, short.state.fork),
-        (lambda: None, long.state.fork),
-        seconds=seconds,
-    )
-    names = (
-        "session, 1 turn",
-        "session, 5,000 turns",
-        "state alone, 1 turn",
-        "state alone, 5,000 turns",
-    )
-    table("A fork", ("of", "µs"), [(n, f"{s * 1e6:,.0f}") for n, s in zip(names, results, strict=True)])
+    long = filled(dspy.Predict("question -> answer"), turns)
+    works = {
+        "session, 1 turn": timed(short.fork),
+        f"session, {turns:,} turns": timed(long.fork),
+        "state alone, 1 turn": timed(short.state.fork),
+        f"state alone, {turns:,} turns": timed(long.state.fork),
+    }
+    found = in_turns(works, seconds=seconds)
+    return Table("A fork", ("of", "µs|,.1f"), [[name, taken * 1e6] for name, taken in found.items()])
 
 
-def prompt_caching(turns: int = 100) -> None:
+def prompt_caching(turns: int) -> Table:
     """How much of each request is the beginning of the request before it, which providers can reuse."""
     rows = []
     for name, window in (
@@ -325,29 +250,17 @@ def prompt_caching(turns: int = 100) -> None:
             total += len(prompt)
             before = prompt
             session.add_turn({"question": QUESTION.format(number)}, {"answer": ANSWER.format(number)})
-        rows.append((f"`{name}`", f"{same / total:.1%}", f"{total - same:,}", f"{total:,}"))
-    table(
-        f"Windows and prompt caching over {turns} turns",
-        ("window", "reusable", "characters not reusable", "characters sent"),
+        rows.append([f"`{name}`", same / total, total - same, total])
+    return Table(
+        "Windows and prompt caching",
+        ("window", "reusable|.1%", "characters not reusable|,", "characters sent|,"),
         rows,
+        [
+            f"{turns} turns. Reusable is what a request has in common with the beginning of the one before it: "
+            "providers that cache prompts charge less for it."
+        ],
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: rougher figures")
-    warnings.filterwarnings("ignore", message="Implementing custom LMs")
-    seconds = 0.5 if parser.parse_args().quick else 4.0
-    dspy.configure(adapter=dspy.ChatAdapter(), warn_on_type_mismatch=False)
-    print(f"DSPy {dspy.__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
-    calls(seconds)
-    overhead(seconds)
-    memory()
-    render_cache()
-    saved()
-    forks(seconds)
-    prompt_caching()
-
-
 if __name__ == "__main__":
-    main()
+    alone(measure)

@@ -80,8 +80,9 @@ def test_blocks_move_rarely_and_never_exceed(lm):
     keep=st.booleans(),
 )
 def test_blocks_as_a_function(low, more, head, turns, keep):
+    from dspy_session._exchange import ALL_FIELDS, Exchange, Message
     from dspy_session.history import HistoryView, Position
-    from dspy_session.turns import ALL_FIELDS, Exchange, Message, TurnRecord
+    from dspy_session.turns import TurnRecord
 
     records = [TurnRecord(i, Exchange({"q": i}, {"a": i}), HistoryView()) for i in range(turns)]
     seed = tuple(Message({"q": -1 - i}, ["q"]) for i in range(head))

@@ -32,7 +32,7 @@ class ExportSource(Source):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """A JSON file that begins with `{"info": `, perhaps after lines that another release printed."""
+        """A JSON file that begins with an `info` object, perhaps after lines that another release printed."""
         if path.suffix != ".json" or not path.is_file():
             return False
         with path.open("rb") as file:
