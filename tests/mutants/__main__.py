@@ -46,6 +46,7 @@ def prepare(name: str, group: Group) -> Path:
         "pytest_add_cli_args_test_selection": list(group.tests),
         "do_not_mutate_patterns": [r"Error\(", r"warnings\.warn\("],
         "use_git_change_detection": False,
+        "timeout_multiplier": 3.0,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")

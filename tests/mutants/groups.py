@@ -8,7 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WITHOUT_SERVERS = ("-k", "not postgres and not redis and not Postgres and not Redis")
+# Tests that take long, or that need a server.
+SLOW = (
+    *(
+        "postgres",
+        "redis",
+        "Postgres",
+        "Redis",
+        "killed",
+        "linear",
+        "every_combination",
+        "large",
+        "held_lease",
+    ),
+    *("whatever_is_changed", "a_store_keeps_it", "crashed_holders"),
+)
+SHORT = ("-k", " and ".join(f"not {name}" for name in SLOW))
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,10 @@ def memory(*names: str) -> tuple[str, ...]:
     return tuple(f"tests/memory/test_{name}.py" for name in names)
 
 
+def conversations(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/conversations/test_{name}.py" for name in names)
+
+
 def stores(*names: str) -> tuple[str, ...]:
     return tuple(f"tests/stores/test_{name}.py" for name in names)
 
@@ -34,38 +53,40 @@ def stores(*names: str) -> tuple[str, ...]:
 GROUPS = {
     "history": Group(
         ("history.py", "_exchange.py"),
-        session("windows", "snapshots", "state_machine", "editing", "explicit_history", "files")
-        + memory("summary", "states"),
+        (
+            *session("histories", "windows", "snapshots", "editing", "explicit_history"),
+            *(*memory("summary", "states"), *SHORT),
+        ),
     ),
-    "turns": Group(("turns.py",), session("calls", "snapshots", "editing", "scoring", "display", "files")),
+    "turns": Group(
+        ("turns.py",), session("histories", "calls", "snapshots", "editing", "scoring", "display")
+    ),
     "state": Group(
         ("state.py", "_marks.py"),
-        session("editing", "all_or_nothing", "state_machine") + memory("states", "transactions", "summary"),
-    ),
-    "state-codec": Group(
-        ("_state_codec.py", "_log_codec.py", "_turn_documents.py"),
         (
-            *session("files"),
-            *memory("states", "summary"),
-            "tests/conversations/test_block.py",
-            *WITHOUT_SERVERS,
+            *session("histories", "editing", "all_or_nothing", "windows"),
+            *(*memory("states", "transactions", "summary"), *SHORT),
         ),
     ),
     "codec": Group(
         tuple(f"codec/{name}.py" for name in ("values", "files", "known_types", "stand_in", "upgrades")),
-        session("files"),
+        (*session("files"), *SHORT),
     ),
+    "state-codec": Group(
+        ("_state_codec.py", "_log_codec.py", "_turn_documents.py"),
+        (*session("files"), *memory("states", "summary"), *conversations("block"), *SHORT),
+    ),
+    "lease": Group(("stores/lease.py",), (*stores("conformance", "aio"), *SHORT)),
     "in-memory": Group(
         ("stores/in_memory.py", "stores/_standing.py"),
-        (*stores("conformance", "agreement", "round_trips"), *WITHOUT_SERVERS),
+        (*stores("conformance", "round_trips"), *SHORT),
+    ),
+    "encryption": Group(
+        ("stores/encryption.py", "stores/_key_ring.py", "stores/_wrapping.py"),
+        (*stores("conformance", "wrappers"), *SHORT),
     ),
     "sqlite": Group(
         ("stores/sqlite.py", "stores/_relational.py", "stores/_rows.py", "stores/_lines.py"),
-        (*stores("conformance", "opening", "damage"), *WITHOUT_SERVERS),
-    ),
-    "lease": Group(("stores/lease.py",), (*stores("conformance", "aio"), *WITHOUT_SERVERS)),
-    "encryption": Group(
-        ("stores/encryption.py", "stores/_key_ring.py", "stores/_wrapping.py"),
-        (*stores("conformance", "wrappers"), *WITHOUT_SERVERS),
+        (*stores("conformance", "opening", "damage"), *SHORT),
     ),
 }
