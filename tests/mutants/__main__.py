@@ -23,7 +23,7 @@ from tests.mutants.groups import GROUPS, Group
 from tests.mutants.survivors import LIST, Mutant, explained
 
 ROOT = Path(__file__).parents[2]
-SURVIVED, NO_TESTS = 0, 33
+SURVIVED, KILLED, NO_TESTS = 0, 1, 33
 NAME = re.compile(r"x(?:ǁ(?P<owner>\w+?)ǁ|_)(?P<function>\w+)__mutmut_(?P<number>\d+)$")
 
 
@@ -46,12 +46,25 @@ def prepare(name: str, group: Group) -> Path:
         "pytest_add_cli_args_test_selection": list(group.tests),
         "do_not_mutate_patterns": [r"Error\(", r"warnings\.warn\("],
         "use_git_change_detection": False,
+        "timeout_constant": 5.0,
         "timeout_multiplier": 3.0,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (folder / "pyproject.toml").write_text("\n".join([text, "[tool.mutmut]", *lines, ""]), encoding="utf-8")
     return folder
+
+
+def try_again(folder: Path, group: Group) -> None:
+    """Forget which mutants lived: there may be tests now that kill them."""
+    (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+    for module in group.modules:
+        meta = folder / "mutants" / "dspy_session" / f"{module}.meta"
+        if meta.is_file():
+            results = json.loads(meta.read_text(encoding="utf-8"))
+            codes = results["exit_code_by_key"]
+            codes.update({key: code if code == KILLED else None for key, code in codes.items()})
+            meta.write_text(json.dumps(results), encoding="utf-8")
 
 
 def functions(path: Path) -> dict[str, str]:
@@ -76,8 +89,9 @@ def survivors(folder: Path, group: Group) -> Iterator[Mutant]:
             name = NAME.match(mangled)
             if name is None or code not in (SURVIVED, NO_TESTS):
                 continue
-            before = sources[re.sub(r"_\d+$", "_orig", mangled)].splitlines()[1:]
-            after = sources[mangled].splitlines()[1:]
+            original = re.sub(r"_\d+$", "_orig", mangled)
+            before = sources[original].replace(original, name["function"], 1).splitlines()
+            after = sources[mangled].replace(mangled, name["function"], 1).splitlines()
             diff = list(difflib.ndiff(before, after))
             yield Mutant(
                 module,
@@ -100,6 +114,7 @@ def run(name: str, workers: int) -> list[Mutant]:
     """Run a group, say how it went, and give the survivors that nobody explained."""
     group = GROUPS[name]
     folder = prepare(name, group)
+    try_again(folder, group)
     log = folder / "log.txt"
     with log.open("wb") as out:
         command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(workers)]

@@ -97,7 +97,7 @@ def test_a_reply_with_all_that_it_can_have(tmp_path: Path) -> None:
     message = read(tmp_path, USER, entry, {"type": "idle", "id": "x", "time": {}}).messages[1]
     assert (message.provider, message.model, message.variant, message.agent) == (
         "acme",
-        "large",
+        "acme/large",
         "high",
         "build",
     )
