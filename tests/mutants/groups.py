@@ -54,7 +54,7 @@ GROUPS = {
     "history": Group(
         ("history.py", "_exchange.py"),
         (
-            *session("histories", "windows", "snapshots", "editing", "explicit_history"),
+            *session("histories", "calls", "windows", "snapshots", "editing", "explicit_history"),
             *(*memory("summary", "states"), *SHORT),
         ),
     ),

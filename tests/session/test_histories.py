@@ -10,6 +10,7 @@ import dspy
 import pytest
 
 from dspy_session import Session, StandIn, Turn, sessionify, windows
+from dspy_session._exchange import Exchange, Projection
 from dspy_session.history import HistoryView, Log, Position, messages_of
 
 
@@ -38,13 +39,13 @@ def test_a_copy_with_other_messages(lm):
     assert snapshot.model_copy().messages == snapshot.messages == plain(2)
 
 
-@pytest.mark.parametrize("deep", [True, False])
-def test_a_deep_copy_shares_nothing(lm, deep):
+@pytest.mark.parametrize(("options", "deep"), [({"deep": True}, True), ({"deep": False}, False), ({}, False)])
+def test_a_deep_copy_shares_nothing(lm, options, deep):
     chat = sessionify(dspy.Predict("question: list[str] -> answer"))
     chat(question=["one"])
     held = chat.session_history
     assert held.messages[0]["question"] == ["one"]
-    twin = held.model_copy(deep=deep)
+    twin = held.model_copy(**options)
     twin.messages[0]["question"].append("two")
     assert held.messages[0]["question"] == (["one"] if deep else ["one", "two"])
 
@@ -152,6 +153,9 @@ def test_two_branches_grow_from_one_place(lm):
     assert third.log is place.log
     assert place.append(more).log is not place.log
     assert third.log.exchanges == [record.exchange for record in third.log.records]
+    later = talk(9, max_stored_turns=3).state.position
+    branch = later.back_to(8).append(more)
+    assert branch.records() == [*later.records()[:2], more]
 
 
 def test_values_that_cannot_change_are_not_copied(lm):
@@ -205,3 +209,50 @@ def test_a_value_that_can_be_copied_no_more_is_read_as_its_text():
     assert isinstance(turn.inputs["question"], StandIn)
     assert turn.inputs["question"] == "Once()"
     assert turn.inputs["question"].type_name.endswith("Once")
+
+
+def test_a_value_of_a_given_history_that_cannot_be_copied():
+    stuck = Once(0)
+    with pytest.warns(UserWarning, match="^the history's field 'question' .*:Once.* cannot be copied"):
+        view = HistoryView.of(dspy.History(messages=[{"question": stuck, "answer": "a"}]))
+    [shown] = view.messages()
+    assert (shown["question"], type(shown["question"])) == ("Once()", StandIn)
+
+
+def test_a_history_is_all_that_pydantic_expects(lm):
+    snapshot, plain_one = talk(2).turns[1].history_snapshot, dspy.History(messages=plain(1))
+    for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+        assert getattr(snapshot, name) == getattr(plain_one, name)
+    assert not hasattr(snapshot, "turns")
+    assert not hasattr(type(snapshot).__new__(type(snapshot)), "messages")
+
+
+def test_the_messages_of_whatever_is_given_for_a_history(lm):
+    snapshot = talk(2).turns[1].history_snapshot
+    forms = [snapshot, dspy.History(messages=plain(1)), {"messages": plain(1)}]
+    assert [messages_of(form) for form in forms] == [plain(1)] * 3
+    assert [messages_of(form) for form in ({}, {"messages": None}, None, 3)] == [[]] * 4
+
+
+def test_a_window_that_takes_the_last_leaves_the_seed_out(lm):
+    seed = dspy.History(messages=[{"question": "s", "answer": "a"}])
+    chat = talk(3, initial_history=seed, window=lambda view: view.last(2))
+    assert [message["question"] for message in chat.session_history.messages] == ["q1", "q2"]
+    chat.window = lambda view: view.last(2, keep_head=True)
+    assert [message["question"] for message in chat.session_history.messages] == ["s", "q1", "q2"]
+
+
+def test_a_projection_says_which_inputs_are_shown(lm):
+    assert talk(1, exclude_fields={"topic"}).session_history.messages[0].keys() == {"question", "answer"}
+    assert talk(1, history_input_fields=["topic"]).session_history.messages[0].keys() == {"topic", "answer"}
+    both = talk(1, history_input_fields=["topic"], exclude_fields={"topic"})
+    assert both.session_history.messages[0].keys() == {"answer"}
+
+
+def test_an_exchange_makes_one_message_for_a_projection():
+    exchange = Exchange({"text": "in"}, {"text": "out"}, {"why": "so"})
+    shown = exchange.message(Projection())
+    assert shown == {"text": "in", "output_text": "out"}
+    assert exchange.message(Projection()) is shown
+    assert exchange.message(Projection(extras=frozenset({"why"}))) == {**shown, "why": "so"}
+    assert exchange.message(Projection(exclude=frozenset({"text"}))) == {}
