@@ -59,7 +59,7 @@ GROUPS = {
         ),
     ),
     "turns": Group(
-        ("turns.py",), session("histories", "calls", "snapshots", "editing", "scoring", "display")
+        ("turns.py",), session("histories", "turns", "calls", "snapshots", "editing", "scoring", "display")
     ),
     "state": Group(
         ("state.py", "_marks.py"),
