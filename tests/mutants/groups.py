@@ -21,7 +21,7 @@ SLOW = (
         "large",
         "held_lease",
     ),
-    *("whatever_is_changed", "a_store_keeps_it", "crashed_holders"),
+    *("whatever_is_changed", "a_store_keeps_it", "crashed_holders", "mcp", "straggler", "parallel"),
 )
 SHORT = ("-k", " and ".join(f"not {name}" for name in SLOW))
 
@@ -65,7 +65,11 @@ GROUPS = {
         ("state.py", "_marks.py"),
         (
             *session("histories", "editing", "all_or_nothing", "windows"),
-            *(*memory("states", "transactions", "summary"), *SHORT),
+            *(
+                *memory("state_values", "states", "transactions", "summary"),
+                "tests/optimizing/test_around.py",
+                *SHORT,
+            ),
         ),
     ),
     "codec": Group(
