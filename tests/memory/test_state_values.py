@@ -167,7 +167,7 @@ def test_what_is_not_there_is_told_with_what_is(wanted):
     state = SessionState(turns(3, start=4))
     with pytest.raises(UnknownPathError, match=re.escape(f"no turn {wanted!r}") + ".*has indexes 4 to 6$"):
         state.find(wanted)
-    with pytest.raises(UnknownPathError, match="which has no turns$"):
+    with pytest.raises(UnknownPathError, match=r"which has no turns$"):
         SessionState().find(wanted)
 
 
