@@ -102,6 +102,9 @@ def test_views_are_equal_if_their_messages_are(lm):
     assert view != plain(1)
     assert view.detached() == view
     assert view.detached().exchanges == []
+    later = talk(9, max_stored_turns=3).session_history.view
+    assert (later.start, len(later)) == (6, len(later.messages()))
+    assert later.start > 0
 
 
 def test_a_token_window_after_the_oldest_turns_were_let_go(lm):
@@ -140,6 +143,8 @@ def test_a_place_is_made_of_turns_with_any_index(lm):
     assert place.back_to(0).records() == []
     assert place.back_to(9) == place
     assert Position.of([]).records() == []
+    empty = Position()
+    assert empty.append(records[0]).log is empty.log
 
 
 def test_two_branches_grow_from_one_place(lm):
@@ -254,5 +259,9 @@ def test_an_exchange_makes_one_message_for_a_projection():
     shown = exchange.message(Projection())
     assert shown == {"text": "in", "output_text": "out"}
     assert exchange.message(Projection()) is shown
+    assert shown.key is not None
+    assert shown.key != Exchange({"text": "in"}, {"text": "out"}).message(Projection()).key
+    given = HistoryView.of(dspy.History(messages=plain(1))).head[0]
+    assert given.key is None
     assert exchange.message(Projection(extras=frozenset({"why"}))) == {**shown, "why": "so"}
     assert exchange.message(Projection(exclude=frozenset({"text"}))) == {}
