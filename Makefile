@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
-EXTRAS := test,postgres,redis,crypto,otel,parquet
+EXTRAS := test,postgres,redis,crypto,otel,parquet,mlflow
 WORKERS ?= 2
 
 .PHONY: help demo test coverage crash mutants lint api format bench docs reference packages clean

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from docs._scripts import reference
 
 project = "dspy-session"
-release = metadata.version("dspy-session")
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+release = re.findall(r'^version = "(.+)"$', PYPROJECT.read_text(encoding="utf-8"), re.M)[0]
 version = release
 copyright = "the authors of dspy-session"
 
@@ -53,7 +54,11 @@ reference.write()
 
 def belongs_elsewhere(app: Sphinx, kind: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
     """What a class has from a private base of ours is documented as its own; what it has from others, they document."""
-    home = getattr(getattr(value, "fget", value), "__module__", None)
+    value = getattr(value, "fget", value)
+    if getattr(value, "__module__", None) is None:
+        # Methods of builtins have no module, but the class that defines them.
+        value = getattr(value, "__objclass__", value)
+    home = getattr(value, "__module__", None)
     here = app.env.docname.rpartition("/")[2]
     if not isinstance(home, str) or home == here:
         return None
@@ -66,7 +71,8 @@ def full_signature(
     """DSPy's metaclass hides what the programs' classes take: their `__init__` says it."""
     if kind != "class" or signature != "(*args, **kwargs)":
         return None
-    return stringify_signature(inspect.signature(value.__init__, bound_method=True)), returned
+    taken = inspect.signature(value.__init__, bound_method=True)
+    return stringify_signature(taken, show_return_annotation=False, unqualified_typehints=True), returned
 
 
 def setup(app: Sphinx) -> None:

@@ -1,44 +1,34 @@
 """What a session is made of: a program, options, a state, and the ways to call it.
 
-The rest of its API is in `_editing` (changing the conversation), `_exporting` (scores and examples) and
-`_persistence` (files). `Session` itself is a thin class over all of it: optimizers paste its source into prompts.
+The rest of its API is in `_stateful` (whose conversation it is), `_editing` (changing it), `_exporting` (scores and
+examples), `_optimizing`, `_persistence` (files) and `_as_module` (what DSPy does to it). `Session` itself is a thin
+class over all of it: optimizers paste its source into prompts.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import itertools
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import dspy
 from dspy import History
 
 from dspy_session import _seams, _training, display
-from dspy_session._attempts import Attempts, attempts_for, sampling_call
-from dspy_session._binding import BoundSession, Replay, UseState, bind
-from dspy_session._calls import TurnCall, tell
+from dspy_session._as_module import AsModule, cloned, lineages
+from dspy_session._attempts import Attempts
+from dspy_session._calls import TurnCall
 from dspy_session._editing import Editing
 from dspy_session._exporting import Exporting
-from dspy_session._injection import (
-    COPY_OF,
-    adopt,
-    is_adopted,
-    is_closed,
-    is_session,
-    keep_callbacks,
-    parts,
-    predictors,
-)
-from dspy_session._open_turns import Frame, hosted
+from dspy_session._injection import COPY_OF, adopt, is_adopted, is_closed, is_session, parts, predictors
+from dspy_session._open_turns import Frame
 from dspy_session._optimizing import Optimizing
 from dspy_session._options import (
     Busy,
+    Configured,
     CopyMode,
     HistoryPolicy,
     LockMode,
@@ -51,37 +41,17 @@ from dspy_session._options import (
 )
 from dspy_session._persistence import Persistence
 from dspy_session._program import Program, study
-from dspy_session.conversation import Conversation
+from dspy_session._stateful import Stateful
 from dspy_session.errors import ConfigurationError
 from dspy_session.history import HistoryView, SessionHistory
 from dspy_session.memory import SHARED, NodeTable
-from dspy_session.state import SessionState
 from dspy_session.turns import Turn, TurnRecord
 from dspy_session.windows import Window, seen
 
 _seams.install()
-_lineages = itertools.count()
-
-Own = TypeVar("Own", bound="SessionBase")
-_NOT_PICKLED = ("_lineage", "_born_in", "_birth", "_attempts", "_paths", "_table")
 
 
-def _option(name: str, meaning: str) -> Any:
-    """A property that reads an option, and checks a new value before it is taken."""
-
-    def read(self: SessionBase) -> Any:
-        return getattr(self._options, name)
-
-    def write(self: SessionBase, value: Any) -> None:
-        changed = {name: value}
-        if name == "max_turns":
-            changed["window"] = None
-        self._options = dataclasses.replace(self._options, **changed)
-
-    return property(read, write, doc=meaning)
-
-
-class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # type: ignore[misc]
+class SessionBase(AsModule, Configured, Editing, Exporting, Optimizing, Persistence, Stateful, dspy.Module):  # type: ignore[misc]
     """The machinery of `Session`."""
 
     is_dspy_session = True
@@ -175,14 +145,14 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
             initial_history=initial_history,
         )
         self._options = options
-        self._lineage = next(_lineages)
+        self._lineage = next(lineages)
         self._birth: _training.Birth | None = None
         self._attempts: Attempts | None = None
         self._born_in: Frame | None = None
         self._instead_of_forward: Callable[..., Any] | None = None
         self._node_arguments: dict[str, Any] | None = None
         self._table: NodeTable | None = None
-        self._install(_cloned(module, options.copy_mode))
+        self._install(cloned(module, options.copy_mode))
         self._state = self.new_state()
 
     def _install(self, module: dspy.Module) -> None:
@@ -307,102 +277,6 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
 
         return preview(self, args, kwargs)
 
-    # ── states ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def new_state(self, *, initial_history: History | None = None, l2_memory: str = "") -> SessionState:
-        """An empty state for this session.
-
-        Args:
-            initial_history: messages in front of the turns; the session's own by default.
-            l2_memory: long-term memory to begin with.
-        """
-        state = SessionState(l2_memory=l2_memory)
-        head = self._options.initial_history if initial_history is None else initial_history
-        if head is not None:
-            state.set_head(head, self._program.known_inputs())
-        return state
-
-    def use_state(self, state: SessionState) -> UseState:
-        """Bind a state for a `with` or `async with` block: calls inside it are turns of that state.
-
-        Whatever DSPy runs in the block lands there too: nested calls, tasks, `dspy.Parallel`, `batch`, `Evaluate`,
-        streams. Into raw threads and executors, or a stream that is consumed elsewhere, `bind` carries it.
-
-        Raises:
-            BindingError: the block is inside a generator, whose driver would get the binding too.
-        """
-        return UseState(self, state)
-
-    def bind(self, state: SessionState) -> BoundSession:
-        """A module whose calls are this session's calls with the state bound, wherever they are made."""
-        return bind(self, state)
-
-    def conversation(
-        self,
-        key: str,
-        *,
-        store: Any,
-        scope: str = "",
-        lease: Literal["wait", "fail"] | None = "wait",
-        ttl: float = 30.0,
-        on_conflict: Literal["raise", "fork", "append"] = "raise",
-        last: int | None = None,
-        types: Iterable[type] = (),
-    ) -> Conversation:
-        """A user's conversation from a store, for a `with` or `async with` block.
-
-        The block loads it, or begins it; binds its state; and appends each turn to the store before the call that
-        made it returns. The block's value has the state, see `dspy_session.conversation`.
-
-        Args:
-            key: the conversation's key.
-            store: where it is kept, see `dspy_session.stores.open_store`.
-            scope: the tenant.
-            lease: hold the conversation for the block: `"wait"` for another request that does, or `"fail"` with
-                `LeaseError`. None: hold nothing; then conflicts are found when a turn is committed.
-            ttl: seconds after which another request may take over from one that gave no sign of life.
-            on_conflict: what becomes of a turn when somebody else has changed the conversation: `"raise"`
-                `StaleStateError`, which carries it; `"fork"` the conversation and go on there; or `"append"` it.
-            last: how many turns to load; by default what the window needs, or all.
-            types: classes of your own that stored values may have.
-        """
-        return Conversation(
-            self,
-            key,
-            store,
-            scope=scope,
-            lease=lease,
-            ttl=ttl,
-            on_conflict=on_conflict,
-            last=last,
-            types=types,
-        )
-
-    def replay(self) -> Replay:
-        """A `with` block in which calls are stateless: they are shown the history that they are given or none,
-        and become no turns."""
-        return Replay(self)
-
-    @property
-    def state(self) -> SessionState:
-        """The state that a call made here would extend: the bound one, or the session's own."""
-        from dspy_session import _context
-
-        if self._attempts is not None:
-            return self._state
-        return _context.scope().bindings.get(self._lineage, self._state)
-
-    @property
-    def own_state(self) -> SessionState:
-        """The session's own state, whatever is bound."""
-        return self._state
-
-    def is_bound(self) -> bool:
-        """Whether a state is bound here by `use_state` or `bind`."""
-        from dspy_session import _context
-
-        return self._attempts is None and self._lineage in _context.scope().bindings
-
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -427,21 +301,6 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
 
     def __iter__(self) -> Any:
         raise TypeError("a session is not iterable: iterate over session.turns")
-
-    history_field = _option("history_field", "The keyword of histories.")
-    max_turns = _option("max_turns", "How many messages the model is shown; None: all.")
-    max_stored_turns = _option("max_stored_turns", "How many turns are kept; None: all.")
-    exclude_fields = _option("exclude_fields", "Fields that past turns are shown without.")
-    history_input_fields = _option("history_input_fields", "The only inputs shown of past turns; None: all.")
-    history_policy = _option("history_policy", "What an explicit history does.")
-    window = _option("window", "What part of the conversation the model is shown.")
-    on_turn = _option("on_turn", "Called after each recorded turn.")
-    lock = _option("lock", "Whether calls of one state wait for each other.")
-
-    @property
-    def options(self) -> Options:
-        """The session's options, as checked."""
-        return self._options
 
     @property
     def program(self) -> Program:
@@ -510,123 +369,8 @@ class SessionBase(Editing, Exporting, Optimizing, Persistence, dspy.Module):  # 
         """The recorded turn that a stateless call repeats, if its history is that of a turn."""
         return explicit.record if isinstance(explicit, SessionHistory) and explicit.unchanged else None
 
-    # ── DSPy's module protocol ───────────────────────────────────────────────────────────────────────────
-
-    def named_parameters(self) -> list[tuple[str, Any]]:
-        """The wrapped program's parameters under its own names, so that states and files are the program's."""
-        return self.module.named_parameters()  # type: ignore[no-any-return]
-
-    def dump_state(self, json_mode: bool = True) -> Any:
-        """The wrapped program's state: a `Predict` writes its own without a name in front."""
-        return self.module.dump_state(json_mode=json_mode)
-
-    def load_state(self, state: Any, **options: Any) -> None:
-        """Take a state that the program or a session of it wrote."""
-        self.module.load_state(state, **options)
-
-    def map_named_predictors(self, func: Callable[[Any], Any]) -> SessionBase:
-        """Replace each predictor of the program by what a function makes of it."""
-        self.module.map_named_predictors(func)
-        self._install(self.module)
-        return self
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "forward":
-            # Optimizers patch `forward` on the instance. What they set runs inside the turn, and setting the
-            # class's own method back ends it: kept in the instance, it would be the original's in every copy.
-            own = getattr(value, "__func__", None) is type(self).forward
-            object.__setattr__(self, "_instead_of_forward", None if own else value)
-            return
-        super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        if name == "forward":
-            object.__setattr__(self, "_instead_of_forward", None)
-            return
-        super().__delattr__(name)
-
-    def _copied(self: Own, module: dspy.Module, state: SessionState) -> Own:
-        """A session with everything as here, but the given program and state."""
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        new.__dict__.update(
-            module=module,
-            callbacks=list(self.callbacks),
-            history=[],
-            _options=copy.copy(self._options),
-            _state=state,
-            _paths=None,
-            _table=None,
-        )
-        return new
-
-    def __copy__(self) -> SessionBase:
-        return self._copied(self.module, self._state.fork())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> SessionBase:
-        new = self._copied(self.module, self._state)
-        memo[id(self)] = new
-        new.__dict__["module"] = copy.deepcopy(self.module, memo)
-        keep_callbacks(self.module, new.module)
-        new.__dict__["_instead_of_forward"] = copy.deepcopy(self._instead_of_forward, memo)
-        new._born_in = self._frame_here()
-        if self.training() is not None:
-            # The live conversation must not enter a training call.
-            new._state = self.new_state()
-            for predictor in new.predictors():
-                # Some optimizers set instructions on the signature in place, which copies share with the original.
-                signature = predictor.signature
-                predictor.signature = signature.with_instructions(signature.instructions)
-            new._birth = self._birth or _training.Birth()
-        elif (call := sampling_call()) is not None and new._born_in is None:
-            host = hosted(self)
-            state = self.state if host is None else host[1]
-            new._attempts = self._attempts or attempts_for(state, call, self._tell_of_chosen)
-            # All attempts of a call begin where it began: other threads may have moved the state since.
-            new._state = new._attempts.base.fork() if self._attempts is None else state.fork()
-        else:
-            new._state = self._state.fork()
-        return new
-
-    def _tell_of_chosen(self, state: SessionState) -> None:
-        last = state.position.last()
-        if self._options.on_turn is not None and last is not None:
-            tell([(self._options.on_turn, self, Turn.of(last, state))])
-
-    def _frame_here(self) -> Frame | None:
-        from dspy_session import _context
-
-        innermost = _context.frame()
-        if innermost is None:
-            return None
-        return next((frame for frame in innermost.around() if frame.lineage == self._lineage), None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in _NOT_PICKLED}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        super().__setstate__(dict(state))
-        self.__dict__.update(dict.fromkeys(_NOT_PICKLED), _lineage=next(_lineages))
-
     def __repr__(self) -> str:
         return display.session_text(self)
 
     def _repr_html_(self) -> str:
         return display.session_html(self)
-
-
-def _cloned(module: dspy.Module, copy_mode: str) -> dspy.Module:
-    if copy_mode == "none":
-        return module
-    if copy_mode == "shallow":
-        return copy.copy(module)
-    try:
-        copied = copy.deepcopy(module)
-        keep_callbacks(module, copied)
-        return copied
-    except Exception as error:
-        raise ConfigurationError(
-            f"{type(module).__name__} cannot be deep-copied ({type(error).__name__}: {error}): build the session "
-            'with copy_mode="shallow" or copy_mode="none"'
-        ) from error

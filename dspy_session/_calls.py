@@ -21,11 +21,11 @@ from dspy import History
 
 from dspy_session import _context, _training
 from dspy_session._attempts import Attempt
-from dspy_session._editing import replaced
 from dspy_session._exchange import Exchange, has_stand_in, keep
 from dspy_session._folding import Fold, afold, due, fold, run_apart
 from dspy_session._injection import ADOPTER
 from dspy_session._locks import CallLock
+from dspy_session._marks import replaced
 from dspy_session._open_turns import Frame, Told, hosted, open_turn
 from dspy_session._options import stored_turns
 from dspy_session._program import bound

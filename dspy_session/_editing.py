@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
+from dspy_session._as_module import cloned
+from dspy_session._calls import TurnCall
 from dspy_session._exchange import Exchange, keep
-from dspy_session._marks import Branch
+from dspy_session._injection import is_session
 from dspy_session._open_nodes import add_to_nodes
 from dspy_session._options import stored_turns
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import Position
 from dspy_session.memory import NodeTable
-from dspy_session.state import SessionState
-from dspy_session.turns import Note, Turn, TurnRecord
+from dspy_session.turns import Turn, TurnRecord
 
 if TYPE_CHECKING:
     from dspy_session._base import SessionBase
@@ -135,14 +136,10 @@ class Editing:
         Raises:
             UnknownPathError: there is no turn yet.
         """
-        from dspy_session._calls import TurnCall
-
         return self._run(TurnCall(self, (), *self._again(changed)))
 
     async def aretry(self: SessionBase, **changed: Any) -> Any:  # type: ignore[misc]
         """`retry` for async code."""
-        from dspy_session._calls import TurnCall
-
         return await self._arun(TurnCall(self, (), *self._again(changed)))
 
     def _again(self: SessionBase, changed: dict[str, Any]) -> tuple[dict[str, Any], TurnRecord]:  # type: ignore[misc]
@@ -174,34 +171,17 @@ class Editing:
         """A session that goes on from here by itself. It shares the turns so far; its cost does not grow with them."""
         return self._fork_with(self.state.fork())
 
-    def _fork_with(self: Own, state: SessionState) -> Own:  # type: ignore[misc]
-        from dspy_session._base import _cloned, _lineages
-
-        fork = self._copied(_cloned(self.module, self.options.copy_mode), state)
-        fork._lineage, fork._born_in = next(_lineages), None
-        return fork
-
     def update_module(self: SessionBase, module: dspy.Module) -> None:  # type: ignore[misc]
         """Exchange the program and go on with the conversation.
 
         Args:
             module: a bare program, a compiled one, or another session, whose program is taken.
         """
-        from dspy_session._base import SessionBase, _cloned
-
-        program = module.module if isinstance(module, SessionBase) else module
+        program = module.module if is_session(module) else module
         if not isinstance(program, dspy.Module):
             raise ConfigurationError(f"update_module needs a dspy.Module, not {module!r}")
-        cloned = _cloned(program, self.options.copy_mode)
+        replacement = cloned(program, self.options.copy_mode)
         if self._node_arguments is not None:
             # Policies that name nodes which the new program lacks must not be found out in the midst of a turn.
-            NodeTable(cloned, self.options, **self._node_arguments)
-        self._install(cloned)
-
-
-def replaced(state: SessionState, old: TurnRecord) -> None:
-    """Keep an answer that is about to be replaced as a branch, and go back to before it."""
-    note = state.note(old.id)
-    nodes = {path: node.fork() for path, node in state.node_states.items()}
-    state.branches.append(Branch(state.position, {} if note == Note() else {old.id: note}, nodes))
-    state.undo(1)
+            NodeTable(replacement, self.options, **self._node_arguments)
+        self._install(replacement)

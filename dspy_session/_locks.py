@@ -36,11 +36,6 @@ class CallLock:
         # The loops whose tasks hold the lock or wait for it.
         self._loops: list[asyncio.AbstractEventLoop] = []
 
-    @property
-    def locked(self) -> bool:
-        """Whether somebody holds it."""
-        return self._held
-
     def _take(self) -> Future[None] | None:
         with self._guard:
             if not self._held:

@@ -54,3 +54,11 @@ class Branch:
     position: Position
     notes: dict[str, Note] = field(default_factory=dict)
     nodes: Mapping[str, SessionState] = field(default_factory=dict)
+
+
+def replaced(state: SessionState, old: TurnRecord) -> None:
+    """Keep an answer that is about to be replaced as a branch, and go back to before it."""
+    note = state.note(old.id)
+    nodes = {path: node.fork() for path, node in state.node_states.items()}
+    state.branches.append(Branch(state.position, {} if note == Note() else {old.id: note}, nodes))
+    state.undo(1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import dspy
 
 from dspy_session._disguise import identity
-from dspy_session._injection import predictors
+from dspy_session._injection import is_session, predictors
 from dspy_session._options import one_of
 from dspy_session._rendering import rendering
 from dspy_session._signatures import facts
@@ -55,32 +55,16 @@ class Optimizing:
         Raises:
             ConfigurationError: there is nothing to train on, or the optimizer does not give back a session.
         """
-        from dspy_session._base import SessionBase, _lineages
-
         one_of("conversation", conversation, get_args(Conversation))
         if isinstance(optimizer, type) or not callable(getattr(optimizer, "compile", None)):
             raise ConfigurationError(
                 f"optimizer must be an instance with a compile method, not {optimizer!r}"
             )
-        taken = inspect.signature(optimizer.compile).parameters
-        if "student" not in taken:
-            raise ConfigurationError(
-                f"{type(optimizer).__name__} does not compile one program: call its compile with what it takes"
-            )
-        if "trainset" in taken:
-            examples = self.to_examples() if trainset is None else list(trainset)
-            if not examples:
-                raise ConfigurationError(
-                    "there is nothing to train on: the session has no turns with outputs"
-                )
-            compile_kwargs["trainset"] = examples
-        elif trainset is not None:
-            raise ConfigurationError(f"{type(optimizer).__name__} takes its examples when it is made")
+        given = _given(optimizer, self, trainset)
         student = self._fork_with(self.new_state())
-        student._lineage = next(_lineages)
         student.__class__ = _as_program(type(self), type(self.module))
-        compiled = optimizer.compile(student, **compile_kwargs)
-        if not isinstance(compiled, SessionBase):
+        compiled: Own = optimizer.compile(student, **given, **compile_kwargs)
+        if not is_session(compiled):
             raise ConfigurationError(
                 f"{type(optimizer).__name__} gave back a {type(compiled).__name__}, no session"
             )
@@ -121,6 +105,24 @@ class Optimizing:
             lines = "".join(json.dumps(chat, ensure_ascii=False) + "\n" for chat in chats)
             Path(path).write_text(lines, encoding="utf-8")
         return chats
+
+
+def _given(
+    optimizer: Any, session: SessionBase, trainset: Sequence[dspy.Example] | None
+) -> dict[str, list[dspy.Example]]:
+    """The examples as the optimizer's `compile` takes them; none if it was given them when it was made."""
+    taken = inspect.signature(optimizer.compile).parameters
+    name = type(optimizer).__name__
+    if "student" not in taken:
+        raise ConfigurationError(f"{name} does not compile one program: call its compile with what it takes")
+    if "trainset" not in taken:
+        if trainset is not None:
+            raise ConfigurationError(f"{name} takes its examples when it is made")
+        return {}
+    examples = session.to_examples() if trainset is None else list(trainset)
+    if not examples:
+        raise ConfigurationError("there is nothing to train on: the session has no turns with outputs")
+    return {"trainset": examples}
 
 
 def _as_program(session: type, program: type) -> type:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -149,3 +149,39 @@ def stored_turns(options: Options, state: SessionState, added: int = 1) -> int |
     newest = state.summary_at(stop)
     covered = state.position.start if newest is None else newest.covers
     return max(limit, stop + added - covered)
+
+
+def _option(name: str, meaning: str) -> Any:
+    """A property that reads an option, and checks a new value before it is taken."""
+
+    def read(self: Configured) -> Any:
+        return getattr(self._options, name)
+
+    def write(self: Configured, value: Any) -> None:
+        changed = {name: value}
+        if name == "max_turns":
+            changed["window"] = None
+        self._options = replace(self._options, **changed)
+
+    return property(read, write, doc=meaning)
+
+
+class Configured:
+    """The part of a session that tells its options, and lets some be changed."""
+
+    _options: Options
+
+    history_field = _option("history_field", "The keyword of histories.")
+    max_turns = _option("max_turns", "How many messages the model is shown; None: all.")
+    max_stored_turns = _option("max_stored_turns", "How many turns are kept; None: all.")
+    exclude_fields = _option("exclude_fields", "Fields that past turns are shown without.")
+    history_input_fields = _option("history_input_fields", "The only inputs shown of past turns; None: all.")
+    history_policy = _option("history_policy", "What an explicit history does.")
+    window = _option("window", "What part of the conversation the model is shown.")
+    on_turn = _option("on_turn", "Called after each recorded turn.")
+    lock = _option("lock", "Whether calls of one state wait for each other.")
+
+    @property
+    def options(self) -> Options:
+        """The session's options, as checked."""
+        return self._options

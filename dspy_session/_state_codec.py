@@ -163,16 +163,8 @@ def _state(
         path: _state(node, decoder, revive, frozenset(), ALL_FIELDS, None)
         for path, node in (wire.get("node_states") or {}).items()
     }
-    memory = wire.get("l2_memory") or ""
-    if not isinstance(memory, str):
-        raise FormatError(f"the {WHAT} is damaged: l2_memory is no text")
-    state = SessionState(l2_memory=memory, node_states=nodes)
     reader = LogReader(decoder, wire, input_names)
-    initial = wire.get("initial_history")
-    state._head = reader.messages(initial or ())
-    state._has_initial = initial is not None
-    if wire.get("conversation"):
-        state.conversation_id = wire["conversation"]
+    state = _begun(wire, reader, nodes)
     turns = wire.get("turns", [])
     records = [reader.record(turn, revive) for turn in turns]
     check_order(records)
@@ -190,12 +182,22 @@ def _state(
         if turn.get("early"):
             record.view = _early_view(turn, reader, state, record, projection, rebuild)
     state.summaries = summaries_of(wire.get("summaries", ()))
-    state.branches = [_branch(state, reader, own) for own in wire.get("branches", ())]
-    for branch, own_nodes in zip(state.branches, wire.get("branch_nodes", ()), strict=False):
-        branch.nodes = {
-            path: _branch_node(state.node(path), reader, node) for path, node in own_nodes.items()
-        }
+    state.branches = _branches(state, reader, wire)
     state.pending = [_episode(state, reader, episode) for episode in wire.get("pending", ())]
+    return state
+
+
+def _begun(wire: Mapping[str, Any], reader: LogReader, nodes: Mapping[str, SessionState]) -> SessionState:
+    """The state without its turns, and what needs them."""
+    memory = wire.get("l2_memory") or ""
+    if not isinstance(memory, str):
+        raise FormatError(f"the {WHAT} is damaged: l2_memory is no text")
+    state = SessionState(l2_memory=memory, node_states=nodes)
+    initial = wire.get("initial_history")
+    state._head = reader.messages(initial or ())
+    state._has_initial = initial is not None
+    if wire.get("conversation"):
+        state.conversation_id = wire["conversation"]
     return state
 
 
@@ -243,6 +245,15 @@ def _early_view(
         return HistoryView(head=reader.messages(written))
     before = HistoryView.at(state.position.back_to(record.index), state.head, projection)
     return before if rebuild is None else rebuild(before)
+
+
+def _branches(state: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> list[Branch]:
+    branches = [_branch(state, reader, own) for own in wire.get("branches", ())]
+    for branch, own_nodes in zip(branches, wire.get("branch_nodes", ()), strict=False):
+        branch.nodes = {
+            path: _branch_node(state.node(path), reader, node) for path, node in own_nodes.items()
+        }
+    return branches
 
 
 def _branch(state: SessionState, reader: LogReader, own: Sequence[Mapping[str, Any]]) -> Branch:

@@ -4,7 +4,6 @@
     ├── ConfigurationError (ValueError)      a parameter has a wrong value; says which are allowed
     ├── HistoryTypeError (TypeError)         something that should be a `dspy.History` is not
     ├── UnknownPathError (LookupError)       a node path or turn that does not exist; lists what does
-    ├── ContextOverflowError (RuntimeError)  the conversation does not fit the model's context
     ├── BindingError (RuntimeError)          a state is bound where it cannot be carried
     │   └── UnboundStateError                a call without a bound state, where one is required
     ├── BusyError (RuntimeError)             another call holds this state, and waiting was not wanted
@@ -44,10 +43,6 @@ class HistoryTypeError(DspySessionError, TypeError):
 
 class UnknownPathError(DspySessionError, LookupError):
     """A node path, turn index or turn id matches nothing."""
-
-
-class ContextOverflowError(DspySessionError, RuntimeError):
-    """The conversation does not fit into the model's context window."""
 
 
 class BindingError(DspySessionError, RuntimeError):

@@ -127,14 +127,16 @@ class NodeTable:
                 and not any(_under(path, name) for name in left_out or ())
                 and (where is None or where(path, node))
             )
-            if is_session(node):
-                base, own = self._nested, node.options
-            else:
-                base = self.default
-                # What is stored is counted in root turns; nodes let go with them.
-                own = replace(options, on_turn=None, initial_history=None, max_stored_turns=None)
-            policy = _configured(replace(base, options=own), path, configs) if wanted else BARE
+            policy = _configured(self._unnamed(node, options), path, configs) if wanted else BARE
             self.policies[path] = _root_policy(policy) if path == "self" else policy
+
+    def _unnamed(self, node: Any, options: Options) -> NodePolicy:
+        """The policy of a node that `child_configs` does not name."""
+        if is_session(node):
+            return replace(self._nested, options=node.options)
+        # What is stored is counted in root turns; nodes let go with them.
+        own = replace(options, on_turn=None, initial_history=None, max_stored_turns=None)
+        return replace(self.default, options=own)
 
     def policy(self, path: str | None) -> NodePolicy:
         """The policy of a node. A predictor that the program made while it ran can have no memory of its own."""

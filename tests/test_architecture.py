@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,12 @@ EXTRAS = {
     "cryptography": "crypto",
     "pyarrow": "parquet",
     "opentelemetry": "otel",
+    "mlflow": "mlflow",
 }
+# Modules that are longer than a stranger reads in a few minutes, each with the reason why it is one idea still.
+LONG_MODULES: dict[str, str] = {}
+LINES_OF_A_MODULE = 400
+LINES_OF_A_FUNCTION = 25
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -66,6 +72,27 @@ def test_every_module_says_what_it_is() -> None:
     assert silent == []
 
 
+def test_a_module_past_400_lines_has_a_reason() -> None:
+    paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in paths.items()}
+    long = {name for name, length in lengths.items() if length > LINES_OF_A_MODULE}
+    assert long == LONG_MODULES.keys()
+    assert all(reason.strip() for reason in LONG_MODULES.values())
+
+
+def test_nine_functions_in_ten_are_below_25_lines() -> None:
+    functions = {
+        f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}": (node.end_lineno or node.lineno)
+        - node.lineno
+        + 1
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    long = [name for name, lines in functions.items() if lines >= LINES_OF_A_FUNCTION]
+    assert len(long) <= len(functions) / 10, long
+
+
 def test_importing_the_library_does_not_import_dspy() -> None:
     code = "import sys, dspy_session.errors, dspy_session.opencode; sys.exit('dspy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
@@ -83,9 +110,28 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_page_on_architecture_names_every_room() -> None:
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
-    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    houses = (PACKAGE, PACKAGE / "stores")
+    rooms = {path.stem for house in houses for path in house.iterdir() if path.suffix == ".py"}
+    rooms |= {path.stem for path in PACKAGE.iterdir() if path.is_dir()}
     missing = {room for room in rooms - {"__init__", "__pycache__"} if f"`{room}`" not in page}
     assert missing == set()
+
+
+def test_rooms_on_the_page_know_only_those_in_their_row_and_below() -> None:
+    grimp = pytest.importorskip("grimp", reason="import-linter is not installed, which brings it")
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    rows = [
+        re.findall(r"`(\w+)`", line.split("|")[1]) for line in page.splitlines() if line.startswith("| `")
+    ]
+    row = {room: place for place, rooms in enumerate(rows) for room in rooms}
+    graph = grimp.build_graph("dspy_session", exclude_type_checking_imports=True, cache_dir=None)
+    up = {
+        f"{module} imports {other}"
+        for module in graph.modules - {"dspy_session"}
+        for other in graph.find_modules_directly_imported_by(module) - {"dspy_session"}
+        if row[other.split(".")[1]] < row[module.split(".")[1]]
+    }
+    assert up == set()
 
 
 def test_imports_point_down() -> None:

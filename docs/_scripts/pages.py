@@ -28,11 +28,15 @@ from dspy_session.stores import Store
 ROOT = Path(__file__).parents[2]
 PROMPTS_OF = "3.4"
 # Pages that need more than the offline model are run by tests of their own.
-RUN_ELSEWHERE = {"docs/how-to/opencode.md": "tests/opencode/test_opencode_guide.py"}
-GENERATED = ROOT / "docs" / "reference" / "api"
+RUN_ELSEWHERE = {
+    "docs/how-to/mlflow.md": "tests/integrations/test_mlflow_guide.py",
+    "docs/how-to/opencode.md": "tests/opencode/test_opencode_guide.py",
+    "docs/how-to/telemetry.md": "tests/integrations/test_telemetry_guide.py",
+}
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```(?P<kind>text(?: prompt)?)\n(?P<out>.*?)^```\n)?", re.M | re.S
 )
+GENERATED = ROOT / "docs" / "reference" / "api"
 
 
 def pages() -> list[Path]:
@@ -54,11 +58,13 @@ def _offline(*_: Any, **__: Any) -> Any:
 
 @contextlib.contextmanager
 def surroundings() -> Iterator[None]:
-    """An empty folder, the offline model for every `dspy.LM`, and DSPy's settings as they were afterwards."""
+    """A folder with nothing but the tests' recordings, as in a clone; the offline model for every `dspy.LM`; and DSPy's
+    settings as they were afterwards."""
     before = {name: dspy.settings.get(name) for name in ("lm", "adapter", "callbacks")}
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as folder, mock.patch("dspy.LM", _offline):
         os.chdir(folder)
+        Path("tests").symlink_to(ROOT / "tests")
         try:
             yield
         finally:
@@ -70,7 +76,7 @@ def printed(code: str, namespace: dict[str, Any], page: Path, line: int) -> str:
     """What a block prints; errors point at the page's own lines."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+        exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), namespace)
     return out.getvalue().rstrip() + "\n"
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import get_origin
 
-from docs._scripts.pages import GENERATED, ROOT
+import dspy_session
+from docs._scripts.pages import GENERATED
 
-PACKAGE = ROOT / "dspy_session"
+# What is documented is what is imported, be it installed or beside these pages.
+PACKAGE = Path(dspy_session.__file__).parent
 
 
 def public_modules(package: Path = PACKAGE) -> list[str]:
@@ -53,7 +55,7 @@ def _contents(package: str) -> list[str]:
 
 
 def _said_of(module: str) -> str:
-    path = ROOT.joinpath(*module.split("."))
+    path = PACKAGE.parent.joinpath(*module.split("."))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return _first_sentence(ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))))
 
@@ -111,7 +113,7 @@ def resolve_annotations() -> None:
     They are imported late to keep circles out of the imports; once all modules are loaded there is none to fear.
     """
     paths = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
-    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    modules = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths]
     for name, path in zip(modules, paths, strict=True):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):

@@ -1,7 +1,11 @@
 """The stored shape of a conversation, version 3.
 
 A state is what `SessionState.to_dict()` gives; a conversation file is a state with the session's options beside it.
-Versions 1 and 2 are read, see `upgrades`. A release reads every earlier version, and refuses newer ones.
+A release reads every earlier version, see `upgrades`, and refuses newer ones:
+
+- 1: upstream's first state and session files, every turn with a written-out snapshot, or none;
+- 2: session files with options and turns, without snapshots;
+- 3: typed values, extras, notes, recipes for snapshots, branches, node states.
 
 A history snapshot is never written out: it is a recipe over the turns of the file, so that the size stays linear.
 `runs` lists stretches `[kind, from, to]` of exchanges, where kind 0 means turns by their index and kind 1 means
@@ -13,12 +17,6 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 VERSION = 3
-
-VERSIONS = {
-    1: "upstream's first state and session files: every turn with a written-out snapshot, or none",
-    2: "session files with options and turns, without snapshots",
-    3: "typed values, extras, notes, recipes for snapshots, branches, node states",
-}
 
 
 class SnapshotWire(TypedDict, total=False):

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from ..errors import ConversationNotFoundError, FormatError, StaleStateError, StoreError
@@ -85,37 +86,31 @@ class EncryptedStore(WrappedStore):
     ) -> str:
         place = _Place(check_key(scope, "the scope"), check_key(key, "the key"), ())
         notes = self._seal_notes(annotations, place)
-        more: Any = {
-            "title": self._seal_title(title, place),
-            "tags": self._seal_tags(tags, place),
-            "cost": cost,
-        }
-
-        def commit(start: int) -> str:
-            sealed = self._seal_turns(turns, place, start)
-            return self.inner.append(
-                *(key, sealed),
-                scope=scope,
-                expected=expected,
-                annotations=notes,
-                keep=keep,
-                fence=fence,
-                **more,
-            )
-
+        # Turns alone are sealed for an index, which is not known before the store has been asked.
+        commit = partial(
+            self.inner.append,
+            key,
+            scope=scope,
+            expected=expected,
+            annotations=notes,
+            keep=keep,
+            fence=fence,
+            title=self._seal_title(title, place),
+            tags=self._seal_tags(tags, place),
+            cost=cost,
+        )
         start = self._start(place, turns, expected) if keep is None else keep
         try:
-            revision = commit(start)
+            revision = commit(self._seal_turns(turns, place, start))
         except StoreError as error:
             # A repetition is recognised by its sealed text, and so at its own index alone.
             stands = self._index_of(place, turns) if keep is None and turns else None
             if stands is not None and stands != start:
                 with suppress(StoreError):
-                    return commit(stands)
+                    return commit(self._seal_turns(turns, place, stands))
             if isinstance(error, StaleStateError):
-                raise StaleStateError(
-                    error.expected, error.found, dict(turns[-1]) if turns else None
-                ) from error
+                last = dict(turns[-1]) if turns else None
+                raise StaleStateError(error.expected, error.found, last) from error
             raise
         self._remember(scope, key, revision, start + len(turns))
         return revision

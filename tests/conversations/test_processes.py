@@ -11,7 +11,7 @@ import pytest
 from dspy_session.stores import open_store
 from dspy_session.testing.lm import ScriptedLM
 from tests.stores.backends import PERSISTENT, address
-from tests.stores.processes import Child
+from tests.stores.processes import Child, Fork
 
 from .programs import planned, questions
 
@@ -58,7 +58,7 @@ def test_forked_workers_share_what_their_parent_opened() -> None:
                     app(question=f"{name} {number}")
             say(name)
 
-        children = [Child(child, f"child {place}") for place in range(3)]
+        children = [Fork(child, f"child {place}") for place in range(3)]
         assert [line.lines() for line in children] == [["child 0"], ["child 1"], ["child 2"]]
         with app.conversation("k", store=store) as talk:
             assert len(talk.state) == 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from docs._scripts.pages import ROOT
 
 
 def test_a_fresh_run_gives_the_committed_notebooks() -> None:
-    for package in ("nbclient", "ipykernel"):
+    for package in ("nbclient", "ipykernel", "altair"):
         pytest.importorskip(
             package, reason=f"{package} runs the notebooks; it is among the test dependencies"
         )
@@ -37,19 +38,82 @@ def cells_of(name: str) -> list[dict[str, Any]]:
     return [cell for cell in data["cells"] if cell["cell_type"] == "code"]
 
 
+def outputs_of(name: str) -> list[dict[str, Any]]:
+    return [output for cell in cells_of(name) for output in cell["outputs"]]
+
+
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
+        ("first-conversation", "Nice to meet you, Max.", "1 demo in the compiled session"),
+        ("one-blueprint-many-users", "12 of 12 answers are for the one who asked", "12 conversations"),
         ("optimise-from-conversations", "before: 0.0", "after: 100.0"),
         ("opencode-to-an-agent", "before: 12.5%", "after: 100.0%"),
     ],
 )
 def test_outputs_are_committed(name: str, before: str, after: str) -> None:
-    outputs = [output for cell in cells_of(name) for output in cell["outputs"]]
+    outputs = outputs_of(name)
     assert not any(output["output_type"] == "error" for output in outputs)
-    printed = "".join("".join(output["text"]) for output in outputs)
+    printed = "".join("".join(output.get("text", "")) for output in outputs)
     assert before in printed
     assert after in printed
+
+
+@pytest.mark.parametrize(
+    "name", ["one-blueprint-many-users", "optimise-from-conversations", "opencode-to-an-agent"]
+)
+def test_charts_are_pictures_in_the_notebook_and_on_its_page(name: str) -> None:
+    shown = [
+        output["data"]
+        for output in outputs_of(name)
+        if "application/vnd.vegalite+json" in output.get("data", {})
+    ]
+    page = (ROOT / f"docs/tutorial/{name}.md").read_text(encoding="utf-8")
+    assert len(shown) == 1
+    for number, data in enumerate(shown, start=1):
+        image = f"images/{name}-{number}.png"
+        assert f"]({image})" in page
+        picture = base64.b64decode("".join(data["image/png"]))
+        assert picture.startswith(b"\x89PNG")
+        assert picture == (ROOT / "docs/tutorial" / image).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("first-conversation", ("Turn 0", "Turn 1", "What is my name?")),
+        ("one-blueprint-many-users", ("Turn 1", "I am going to Oslo.", "Then pack for Oslo, Ada.")),
+    ],
+)
+def test_turns_are_shown_as_tables(name: str, words: tuple[str, ...]) -> None:
+    (html,) = [
+        "".join(output["data"]["text/html"])
+        for output in outputs_of(name)
+        if "text/html" in output.get("data", {})
+    ]
+    assert [word for word in words if word not in html] == []
+
+
+def test_only_moments_pictures_and_versions_may_differ() -> None:
+    pytest.importorskip("nbclient", reason="nbclient runs the notebooks; it is among the test dependencies")
+    import nbformat
+
+    from docs._scripts.notebooks import compared
+
+    def made(text: str, day: int = 1, picture: str = "x", version: str = "6.4.1", turns: int = 3) -> Any:
+        spec = {"$schema": f"https://…/v{version}.json", "data": {"values": [{"turns": turns}]}}
+        data = {"application/vnd.vegalite+json": spec, "image/png": picture}
+        html = {"text/html": f"<b>2026-11-{day:02} 09:00:00 UTC</b>"}
+        outputs = [nbformat.v4.new_output("display_data", data=shown) for shown in (data, html)]
+        outputs.append(nbformat.v4.new_output("stream", name="stdout", text=text))
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", id="a", outputs=outputs)])
+
+    first = made("right")
+    before = nbformat.writes(first)
+    assert compared(first) == compared(made("right", day=2, picture="y", version="7.0.0"))
+    assert compared(first) != compared(made("wrong"))
+    assert compared(first) != compared(made("right", turns=4))
+    assert nbformat.writes(first) == before
 
 
 def test_every_notebook_is_made_from_a_page() -> None:

@@ -16,7 +16,7 @@ DOCS = pages.ROOT / "docs"
 
 def test_every_public_module_has_a_page_and_no_other_has(tmp_path: Path) -> None:
     written = {path.stem for path in reference.write(tmp_path)}
-    files = {path.relative_to(pages.ROOT) for path in reference.PACKAGE.rglob("*.py")}
+    files = {path.relative_to(reference.PACKAGE.parent) for path in reference.PACKAGE.rglob("*.py")}
     public = {path for path in files if not re.search(r"(^|/)_(?!_init__)", path.as_posix())}
     assert written == {re.sub(r"(/__init__)?\.py$", "", p.as_posix()).replace("/", ".") for p in public}
     assert {path.stem for path in tmp_path.iterdir()} == written

@@ -24,6 +24,7 @@ NEEDS: dict[str, dict[str, str]] = {
     },
     "redis": {"redis": STORE.format("redis://host")},
     "crypto": {"cryptography": "import dspy_session.stores.encryption"},
+    "mlflow": {"mlflow": "import dspy_session.integrations.mlflow"},
     "parquet": {
         "pyarrow": "from pathlib import Path; from dspy_session.opencode.exports.parquet import ParquetWriter;"
         "ParquetWriter(Path('never.parquet'))"

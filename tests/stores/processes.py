@@ -1,4 +1,4 @@
-"""Work in real processes, forked from this one so that nothing is imported again."""
+"""Work in real processes, which can be killed."""
 
 from __future__ import annotations
 
@@ -7,57 +7,63 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, ClassVar
 
-FORK = multiprocessing.get_context("fork")
+# Children are forked from a server that imported these once. It has no threads; this process may have some, and a
+# child that is forked beside running threads inherits their locks as they are, and may wait for them for ever.
+FRESH = multiprocessing.get_context("forkserver")
+FRESH.set_forkserver_preload(["tests.stores.test_crashes", "tests.conversations.test_processes"])
+
+
+def _child(pipe: Connection, work: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def say(line: str) -> None:
+        os.write(pipe.fileno(), f"{line}\n".encode())
+
+    try:
+        work(say, *args)
+    except BaseException:
+        say(f"ERROR {traceback.format_exc()!r}")
+    finally:
+        # Not by way of the parent's exit handlers.
+        os._exit(0)
 
 
 class Child:
-    """A forked process that runs `work(say, *args)`; what it says reaches the parent even after a kill."""
+    """A new process that runs `work(say, *args)`; what it says reaches the parent even after a kill."""
+
+    context: ClassVar[Any] = FRESH
 
     def __init__(self, work: Callable[..., None], *args: Any) -> None:
-        self._read, write = os.pipe()
+        self._pipe, theirs = self.context.Pipe(duplex=False)
         self._text = b""
-
-        def run() -> None:
-            os.close(self._read)
-            try:
-                work(lambda line: os.write(write, f"{line}\n".encode()), *args)
-            except BaseException:
-                os.write(write, f"ERROR {traceback.format_exc()!r}\n".encode())
-            finally:
-                # Not by way of the parent's exit handlers.
-                os._exit(0)
-
-        self.process = FORK.Process(target=run)
+        self.process = self.context.Process(target=_child, args=(theirs, work, args))
         self.process.start()
-        os.close(write)
+        theirs.close()
 
     def hear(self) -> bool:
         """Wait until it says something more; False if it has ended."""
-        more = os.read(self._read, 65_536)
+        more = os.read(self._pipe.fileno(), 65_536)
         self._text += more
         return bool(more)
 
-    def without_connection(self) -> bool:
-        """Whether all that it said is that its pool gave it no connection; it has ended then."""
-        if not (self._text.startswith(b"ERROR") and b"PoolTimeout" in self._text):
-            return False
-        self.process.join()
-        os.close(self._read)
-        return True
-
     def kill(self) -> None:
         """kill -9."""
-        os.kill(self.process.pid or 0, signal.SIGKILL)
+        os.kill(self.process.pid, signal.SIGKILL)
 
     def lines(self) -> list[str]:
         """Everything that it said, in whole lines, once it has ended."""
         while self.hear():
             pass
         self.process.join()
-        os.close(self._read)
+        self._pipe.close()
         said = self._text.decode().split("\n")[:-1]
         errors = [line for line in said if line.startswith("ERROR")]
         assert not errors, errors
         return said
+
+
+class Fork(Child):
+    """A child with everything that this process has open."""
+
+    context = multiprocessing.get_context("fork")

@@ -11,7 +11,7 @@ from dspy_session.errors import StaleStateError
 from dspy_session.stores import Store, open_store
 
 from .backends import PERSISTENT, address
-from .processes import Child
+from .processes import Child, Fork
 
 WRITERS, TURNS = 4, 25
 
@@ -103,7 +103,7 @@ def after_fork(say: Callable[[str], None], store: Store, name: str) -> None:
 def test_a_store_that_was_open_when_the_process_forked(backend: str) -> None:
     with address(backend) as url, open_store(url) as store:
         store.create("k", {})
-        children = [Child(after_fork, store, f"w{place}") for place in range(3)]
+        children = [Fork(after_fork, store, f"w{place}") for place in range(3)]
         after_fork(lambda line: None, store, "parent")
         assert [child.lines() for child in children] == [["done"]] * 3
         names = Counter(stored.id.split("-")[0] for stored in store.load("k").turns)

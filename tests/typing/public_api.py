@@ -36,6 +36,7 @@ from dspy_session import (
     with_memory,
 )
 from dspy_session.history import HistoryView
+from dspy_session.integrations import mlflow
 from dspy_session.testing.lm import ScriptedLM
 
 
@@ -249,6 +250,18 @@ def a_store() -> None:
     print(kinds, document)
 
 
+def in_mlflow(session: Session, program: dspy.Module, examples: list[dspy.Example]) -> Session:
+    mlflow.autolog(session_id=mlflow.trace_session_id, user=lambda state: None, disable=False, silent=True)
+    callback = mlflow.SessionTraces(user=mlflow.trace_session_id)
+    uri: str = mlflow.log_conversation(session, "talk.json", run_id=None)
+    state: SessionState = mlflow.load_state(uri, types=[Path])
+    logged: str = mlflow.log_examples(examples, "trainset", context="training", run_id=None, strict=True)
+    found: list[dspy.Example] = mlflow.load_examples(logged, types=[Path])
+    records: list[dict[str, Any]] = mlflow.to_records(examples, strict=True)
+    print(callback, state, found, mlflow.from_records(records), mlflow.predict_fn(program))
+    return mlflow.load_conversation(uri, program, types=[Path], max_turns=3)
+
+
 def failures() -> None:
     try:
         print(dspy_session.__name__, opencode.__name__, ScriptedLM(["That."], delay=0.0).requests)
@@ -263,7 +276,6 @@ def failures() -> None:
         errors.ConfigurationError,
         errors.HistoryTypeError,
         errors.UnknownPathError,
-        errors.ContextOverflowError,
         errors.UnboundStateError,
         errors.BindingError,
         errors.BusyError,

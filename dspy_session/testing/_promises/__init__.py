@@ -1,0 +1,1 @@
+"""What stores promise, as tests: a module for each kind of promise, and `case`, which all of them stand on."""

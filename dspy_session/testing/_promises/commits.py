@@ -1,0 +1,144 @@
+"""Promises of stores: a commit is written once, whole, and on what its writer has seen."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from ...errors import ConfigurationError, StaleStateError, StoreError
+from ...stores.base import MAX_KEY_BYTES
+from .case import StoreCase, refused, turn
+
+
+class Commits(StoreCase):
+    """Commits and their revisions."""
+
+    def test_every_commit_replaces_the_revision(self) -> None:
+        seen = [self.begin()]
+        seen.append(self.append("k", ["a"], seen[-1]))
+        seen.append(self.append("k", ["b", "c"], seen[-1]))
+        seen.append(self.append("k", [], seen[-1], annotations=[{"kind": "m"}]))
+        seen.append(self.append("k", [], seen[-1], keep=2))
+        seen.append(self.append("k", [], seen[-1], title="t"))
+        seen.append(self.append("k", [], seen[-1], cost=0.5))
+        assert len(set(seen)) == len(seen)
+        assert self.load().revision == seen[-1]
+        assert self.append("k", [], seen[-1]) == seen[-1]
+
+    def test_an_outdated_commit_writes_nothing(self) -> None:
+        old = self.begin(turns=1)
+        new = self.append("k", ["theirs"], old)
+        before = self.load()
+        for more in ({}, {"keep": 0}, {"annotations": [{"kind": "m"}]}, {"title": "x"}):
+            with refused(StaleStateError) as caught:
+                self.append("k", ["mine"], old, **more)
+            assert (caught[0].expected, caught[0].found) == (old, new)
+            assert caught[0].turn == turn("mine")
+        with refused(StaleStateError):
+            self.append("k", [], old, keep=0)
+        with refused(StaleStateError):
+            self.append("k", ["x"], "made up")
+        with refused(StaleStateError):
+            self.append("k", [], old)
+        assert self.load() == before
+
+    def test_repeating_the_latest_commit_is_harmless(self) -> None:
+        start = self.begin(turns=2)
+        commits: list[dict[str, Any]] = [
+            {"turns": [turn("a")]},
+            {"turns": [turn("b"), turn("c")], "annotations": [{"kind": "m", "v": 1}]},
+            {"annotations": [{"kind": "m", "v": 2}, {"kind": "s", "turn": "a"}]},
+            {"keep": 3},
+            {"turns": [turn("d")], "keep": 1, "cost": 1.5},
+            {"title": "a title", "tags": ["x"]},
+        ]
+        for commit in commits:
+            after = self.store.append("k", scope=self.scope, expected=start, **commit)
+            found, [row] = self.load(), self.store.list(scope=self.scope)
+            assert self.store.append("k", scope=self.scope, expected=start, **commit) == after
+            assert self.load() == found
+            assert self.store.list(scope=self.scope) == (row,)
+            start = after
+
+    def test_repeating_a_commit_after_others_returns_its_own_revision(self) -> None:
+        start = self.begin(turns=1)
+        mine = self.append("k", ["a", "b"], start)
+        theirs = self.append("k", ["c"], mine)
+        assert self.append("k", ["a", "b"], start) == mine
+        with refused(StaleStateError):
+            self.append("k", ["d"], mine)
+        assert self.ids() == ["t0", "a", "b", "c"]
+        assert self.load().revision == theirs
+
+    def test_a_turn_that_stands_there_is_not_written_again(self) -> None:
+        revision = self.append("k", ["a"], self.begin())
+        assert self.append("k", ["a"], revision) == revision
+        revision = self.append("k", ["b"], revision)
+        assert self.append("k", ["a"], revision) == revision
+        assert self.append("k", ["a", "b"], revision) == revision
+        assert self.ids() == ["a", "b"]
+
+    def test_an_id_stands_for_one_content(self) -> None:
+        start = self.begin()
+        revision = self.append("k", ["a"], start)
+        for turns in ([turn("a", other=1)], [turn("b"), turn("a")], [turn("a"), turn("b")]):
+            with refused(StoreError) as caught:
+                self.store.append("k", turns, scope=self.scope, expected=revision)
+            assert not isinstance(caught[0], StaleStateError)
+        with refused(StaleStateError):
+            self.store.append("k", [turn("a", other=1)], scope=self.scope, expected=start)
+        with refused(ConfigurationError):
+            self.append("k", ["x", "x"], revision)
+        assert self.ids() == ["a"]
+
+    def test_a_repetition_elsewhere_is_none(self) -> None:
+        start = self.begin(turns=3)
+        self.append("k", ["a"], start)
+        with refused(StaleStateError):
+            self.append("k", ["a"], start, keep=1)
+        assert self.ids() == ["t0", "t1", "t2", "a"]
+
+    def test_parameters_that_are_not_allowed(self) -> None:
+        revision = self.begin(turns=1)
+        bad: list[dict[str, Any]] = [
+            {"turns": [{"no": "id"}]},
+            {"turns": [{"id": 5}]},
+            {"turns": [turn("x" * (MAX_KEY_BYTES + 1))]},
+            {"annotations": [{"no": "kind"}]},
+            {"annotations": [{"kind": "m", "path": 3}]},
+            {"annotations": [{"kind": "m", "turn": 3}]},
+            {"keep": -1},
+            {"keep": True},
+            {"cost": float("nan")},
+            {"tags": "no list"},
+            {"title": 3},
+            {"expected": None},
+        ]
+        for more in bad:
+            with refused(ConfigurationError):
+                self.store.append("k", **{"scope": self.scope, "expected": revision, **more})
+        for last in (-1, 1.5):
+            wrong: Any = last
+            with refused(ConfigurationError):
+                self.load(last=wrong)
+        assert self.load().revision == revision
+
+    def test_concurrent_writers_lose_nothing(self) -> None:
+        self.begin()
+        done: list[str] = []
+
+        def write() -> None:
+            for _ in range(10):
+                name = secrets.token_hex(8)
+                while True:
+                    try:
+                        self.append("k", [name], self.load(last=0).revision)
+                        break
+                    except StaleStateError:
+                        continue
+                done.append(name)
+
+        self.together(write, 4)
+        assert len(done) == 40
+        assert sorted(self.ids()) == sorted(done)
+        assert [stored.index for stored in self.load().turns] == list(range(40))
