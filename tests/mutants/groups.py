@@ -74,7 +74,7 @@ GROUPS = {
     ),
     "codec": Group(
         tuple(f"codec/{name}.py" for name in ("values", "files", "known_types", "stand_in", "upgrades")),
-        (*session("values_as_json", "files"), *SHORT),
+        (*session("values_as_json", "early_files", "files"), *SHORT),
     ),
     "state-codec": Group(
         ("_state_codec.py", "_log_codec.py", "_turn_documents.py"),

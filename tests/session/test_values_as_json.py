@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 import pickle
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -20,6 +21,8 @@ import pydantic
 import pytest
 
 from dspy_session import StandIn
+from dspy_session._exchange import Exchange, Projection
+from dspy_session.codec.files import read_json, write_json
 from dspy_session.codec.known_types import known_types
 from dspy_session.codec.stand_in import type_name
 from dspy_session.codec.values import Decoder, Encoder
@@ -65,6 +68,16 @@ class Plan(pydantic.BaseModel):
 
 class Renamed(pydantic.BaseModel):
     inside: str = pydantic.Field(alias="outside")
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    inside: str = pydantic.Field(alias="outside")
+
+
+@dataclasses.dataclass
+class Unresolved:
+    there: Nowhere = None  # type: ignore[name-defined] # noqa: F821
 
 
 class Shouting(pydantic.BaseModel):
@@ -129,6 +142,7 @@ FORMS: list[tuple[Any, Any]] = [
     (Path("a/b"), tagged("path", value="a/b")),
     (Colour.RED, tagged("enum", **{"class": f"{HERE}:Colour"}, name="RED")),
     (Level.LOW, tagged("enum", **{"class": f"{HERE}:Level"}, name="LOW")),
+    (Rights.READ, tagged("enum", **{"class": f"{HERE}:Rights"}, name="READ")),
     (Rights.READ | Rights.WRITE, tagged("enum", **{"class": f"{HERE}:Rights"}, value=3)),
     (
         MADE,
@@ -163,6 +177,8 @@ FORMS: list[tuple[Any, Any]] = [
         Renamed(outside="x"),
         tagged("model", **{"class": f"{HERE}:Renamed"}, fields={"inside": "x"}),
     ),
+    (Strict(outside="x"), tagged("model", **{"class": f"{HERE}:Strict"}, fields={"inside": "x"})),
+    (Unresolved(3), tagged("dataclass", **{"class": f"{HERE}:Unresolved"}, fields={"there": 3})),
     (Shouting(text="hey"), tagged("model", **{"class": f"{HERE}:Shouting"}, fields={"text": "hey!"})),
     (
         dspy.History(messages=[{"q": (1,)}]),
@@ -183,7 +199,7 @@ FORMS: list[tuple[Any, Any]] = [
     ),
     (StandIn("text", "m:C", {"k": 1}), tagged("stand-in", **{"class": "m:C"}, text="text", data={"k": 1})),
 ]
-TYPES = [Outer, Plan, Renamed, Shouting, Level, Rights]
+TYPES = [Outer, Plan, Renamed, Strict, Unresolved, Shouting, Level, Rights]
 
 
 @pytest.mark.parametrize(("value", "form"), FORMS, ids=lambda each: type(each).__name__)
@@ -197,6 +213,7 @@ def test_every_kind_has_its_form_and_comes_back(value: Any, form: Any) -> None:
         assert getattr(back, "_input_keys", None) == getattr(value, "_input_keys", None)
     else:
         assert back == value
+        assert getattr(back, "data", None) == getattr(value, "data", None)
 
 
 def test_what_is_not_a_number_comes_back_too() -> None:
@@ -271,6 +288,7 @@ def test_a_class_that_was_not_named_is_held_and_comes_back_later(value: Any) -> 
     assert [type(each) for each in held] == [StandIn, StandIn]
     assert held[0].type_name == f"{HERE}:{type(value).__name__}"
     again = Encoder().value(held, "here")
+    assert Decoder().value(again, "here") == held
     assert Decoder([type(value), *TYPES]).value(again, "here") == [value, value]
 
 
@@ -303,10 +321,15 @@ def test_annotations_name_classes_too() -> None:
 )
 def test_a_class_that_has_changed_since_is_held(form: dict[str, Any]) -> None:
     with pytest.warns(
-        UserWarning, match=r"^here: \S+ no longer takes what the file holds \(\w+\)\. A StandIn holds"
+        UserWarning, match=r"^here: \S+ no longer takes what the file holds \(\w+Error\)\. A StandIn holds"
     ):
         held = Decoder([Inner, Step, Colour]).value(form, "here")
     assert (type(held), held.type_name, held.data) == (StandIn, form["class"], form)
+    fields = form.get("fields", {})
+    shown = form.get(
+        "name", form.get("value", ", ".join(f"{name}={item!r}" for name, item in fields.items()))
+    )
+    assert held == shown
     assert Encoder(strict=True).value(held, "here")["data"] == form
 
 
@@ -355,6 +378,9 @@ def test_damage_inside_a_field_is_told_with_the_field() -> None:
     form = tagged("dataclass", **{"class": f"{HERE}:Inner"}, fields={"names": tagged("x")})
     with pytest.raises(FormatError, match=r"^here, field 'names': unknown"):
         Decoder([Inner]).value(form, "here")
+    held = tagged("stand-in", **{"class": f"{HERE}:Inner"}, text="x", data=form)
+    with pytest.raises(FormatError, match=r"^here, field 'names': unknown"):
+        Decoder([Inner]).value(held, "here")
     with pytest.raises(FormatError, match=r"^turn 1, field 'q': unknown"):
         Decoder().fields({"q": tagged("x")}, "turn 1")
 
@@ -393,3 +419,56 @@ class Mute:
 def test_a_value_without_a_text_is_named() -> None:
     assert StandIn.of(Mute()) == "<Mute>"
     assert StandIn.of(Mute()).type_name == f"{HERE}:Mute"
+
+
+def test_a_field_that_a_model_has_no_more_is_let_go() -> None:
+    form = tagged("model", **{"class": f"{HERE}:Step"}, fields={"what": "look", "when": None, "gone": 1})
+    assert Decoder([Step]).value(form, "here") == Step(what="look")
+
+
+def test_a_message_of_a_history_is_a_dict() -> None:
+    message = Exchange({"q": (1,)}, {"a": 2}).message(Projection())
+    assert Encoder(strict=True).value(message, "here") == {"q": tagged("tuple", items=[1]), "a": 2}
+
+
+@pytest.mark.parametrize("value", [Point(1), Money("1.2"), Moment(2026, 1, 2), Span(1)], ids=repr)
+def test_the_class_of_what_cannot_be_written_is_named(value: Any) -> None:
+    with pytest.raises(
+        SerializationError, match=rf"^here: a {HERE}:{type(value).__name__} cannot be written"
+    ):
+        Encoder(strict=True).value(value, "here")
+    with pytest.warns(UserWarning, match="cannot keep its type"):
+        assert Encoder().value(value, "here")["text"] == str(value)
+
+
+def test_a_file_is_for_people_too(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    write_json(path, {"name": "Zoë \ud800", "items": [1]})
+    text = path.read_text(encoding="utf-8", errors="surrogatepass")
+    assert text == '{\n  "name": "Zoë \ud800",\n  "items": [\n    1\n  ]\n}'
+    assert read_json(path) == {"name": "Zoë \ud800", "items": [1]}
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"x": math.nan})
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["data.json"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o027, 0o640), (0o002, 0o664)])
+def test_a_new_file_may_be_read_by_those_whom_the_umask_lets(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_json(tmp_path / "data.json", {})
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "data.json").stat().st_mode & 0o777 == mode
+
+
+def test_a_file_is_written_beside_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[Path] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda old, new: (moved.append(Path(old)), replace(old, new)))
+    write_json(tmp_path / "data.json", {})
+    # Only inside one file system is a file put in the place of another at once.
+    assert [each.parent for each in moved] == [tmp_path]
