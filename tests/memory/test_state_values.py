@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import dspy
 import pytest
@@ -15,6 +15,7 @@ from dspy_session._exchange import ALL_FIELDS
 from dspy_session._marks import Episode, NodeMark
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.history import HistoryView
+from dspy_session.stores import open_store
 from tests.memory.programs import Agent
 
 SEED = dspy.History(messages=[{"question": "s", "answer": "a"}])
@@ -234,6 +235,9 @@ def test_merging_puts_what_a_fork_added_behind_what_came_in_between():
 def test_merging_where_nothing_came_in_between_takes_the_forks_place():
     state = grown(SessionState(), "ab")
     base, fork = state.fork(), grown(state.fork(), "cd")
+    whole = state.fork()
+    whole.merge(base, fork)
+    assert whole.position == fork.position
     state.merge(base, fork, keep=3)
     assert asked(state) == ["b", "c", "d"]
     assert [turn.index for turn in state.turns] == [1, 2, 3]
@@ -276,8 +280,9 @@ def test_absorbing_becomes_the_other_and_shares_no_scores():
     state.absorb(fork)
     assert state == fork
     assert (state.initial_history, state.pending, state.l2_memory) == (SEED, fork.pending, "new")
-    state.turns[0].score = 0.1
     fork.turns[1].score = 0.9
+    assert [turn.score for turn in state.turns] == [None, 0.5]
+    state.turns[0].score = 0.1
     assert [turn.score for turn in state.turns] == [0.1, 0.5]
     assert [turn.score for turn in fork.turns] == [None, 0.9]
 
@@ -298,11 +303,17 @@ def test_summaries_of_what_is_let_go_are_let_go_too(lm):
         window=windows.summary(lambda past_memory, episode_transcript: past_memory + "x", keep=1, every=1),
         max_stored_turns=3,
     )
+    seen = {}
     for number in range(12):
         chat(question=f"q{number}")
+        seen.update({summary.made: summary for summary in chat.state.summaries})
         assert len(chat.state.summaries) <= 5
         start = chat.state.position.start
-        assert chat.state.summary_at(start) is not None or start < 3
+        assert chat.state.summary_at(start) == max(
+            (summary for made, summary in seen.items() if made <= start),
+            key=lambda summary: summary.made,
+            default=None,
+        )
         assert sum(summary.made <= start for summary in chat.state.summaries) <= 1
     chat.undo(3)
     assert len(chat.state.summaries) == 1
@@ -313,3 +324,41 @@ def test_a_view_of_a_state_ends_with_its_newest_turn():
     view = state.view(ALL_FIELDS)
     assert [message["question"] for message in view] == ["s", "a", "b"]
     assert view == HistoryView.of(dspy.History(messages=view.messages()))
+
+
+def test_everything_can_be_let_go():
+    state = grown(SessionState(), "ab")
+    state._keep_from(state.next_index())
+    assert (len(state), state.next_index()) == (0, 2)
+    assert asked(grown(state, "c")) == ["c"]
+
+
+@dataclass
+class Plan:
+    steps: tuple[str, ...]
+
+
+def test_a_file_brings_back_the_types_that_are_named(tmp_path):
+    state = SessionState([Turn(0, {"plan": Plan(("a",))}, {})])
+    state.save(tmp_path / "state.json")
+    [turn] = SessionState.load_from(tmp_path / "state.json", types=[Plan]).turns
+    assert turn.inputs == {"plan": Plan(("a",))}
+
+
+def test_a_state_that_is_bound_to_a_store_can_be_pickled(lm):
+    chat = sessionify(dspy.Predict("question -> answer"))
+    with open_store("memory://") as store, chat.conversation("k", store=store):
+        chat(question="one")
+        back = pickle.loads(pickle.dumps(chat.state))
+        assert asked(back) == ["one"]
+        assert back.sink is None
+
+
+def test_a_replaced_answer_keeps_its_score_on_its_branch(lm):
+    chat = sessionify(dspy.Predict("question -> answer"))
+    chat(question="one")
+    chat.turns[0].score = 0.5
+    chat.retry()
+    chat.retry()
+    assert [branch.turns[0].score for branch in chat.branches] == [0.5, None]
+    assert chat.turns[0].score is None
