@@ -381,6 +381,9 @@ def test_damage_inside_a_field_is_told_with_the_field() -> None:
     held = tagged("stand-in", **{"class": f"{HERE}:Inner"}, text="x", data=form)
     with pytest.raises(FormatError, match=r"^here, field 'names': unknown"):
         Decoder([Inner]).value(held, "here")
+    example = tagged("example", fields={"q": tagged("x")}, inputs=None)
+    with pytest.raises(FormatError, match=r"^here, field 'q': unknown"):
+        Decoder().value(example, "here")
     with pytest.raises(FormatError, match=r"^turn 1, field 'q': unknown"):
         Decoder().fields({"q": tagged("x")}, "turn 1")
 
