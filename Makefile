@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
-EXTRAS := test,postgres,redis,crypto,otel,parquet,mlflow
+EXTRAS := test,postgres,redis,crypto,otel,parquet,mlflow,analytics,plots,cli,server
 WORKERS ?= 2
 
 .PHONY: help demo test coverage crash mutants lint api format bench docs reference packages clean
@@ -21,7 +21,7 @@ help:
 	@echo 'make lint      style, types, imports'
 	@echo 'make api       compare the public API with that of the last release'
 	@echo 'make format    put the style right'
-	@echo 'make bench     what a session costs, beside the same work without one'
+	@echo 'make bench     what it costs, beside other libraries; writes docs/explanation/performance.md'
 	@echo 'make docs      write what the code in README and docs prints into the pages'
 	@echo 'make reference build the documentation into build/docs, the reference among it'
 	@echo 'make packages  wheel and sdist, installed and tested in environments of their own'
@@ -90,8 +90,7 @@ format: $(VENV)/.installed-lint
 	$(RUN) -m ruff format .
 
 bench: $(VENV)/.installed-test
-	$(RUN) tests/benchmarks/session.py $(ARGS)
-	$(RUN) tests/benchmarks/optimizers.py
+	$(RUN) -m tests.benchmarks $(ARGS)
 
 docs: $(VENV)/.installed-test
 	$(RUN) -m docs._scripts.pages
@@ -101,5 +100,5 @@ reference: $(VENV)/.installed-docs
 	$(RUN) -m sphinx -b html -W -q docs build/docs
 
 clean:
-	rm -rf $(VENV) build dist docs/reference/api .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build dist docs/reference/api .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

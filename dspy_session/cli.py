@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from dspy_session.errors import DspySessionError
 from dspy_session.opencode import commands as opencode_commands
@@ -16,23 +18,40 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     program = argparse.ArgumentParser(prog="dspy-session", description="Conversations for DSPy programs.")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    opencode_commands.add_parsers(commands)
+    opencode_commands.add_parsers(commands, _serve)
     store_commands.add_commands(commands)
     return program
 
 
+def _serve(*given: Any, **more: Any) -> None:
+    from dspy_session.server import serve
+
+    serve(*given, **more)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0, or 1 after an error of ours, which is told in one line."""
-    arguments = parser().parse_args(argv)
+    """Run the command; returns the exit status.
+
+    That is 0; 1 after an error of ours, which is told in one line; 2 for arguments that cannot be read (and
+    what a command says of itself); 130 after Ctrl-C. A reader that goes away, as `head` does, is no error.
+    """
     try:
+        arguments = parser().parse_args(argv)
         with warnings.catch_warnings():
             # What was skipped is summed up at the end; a warning for each piece would drown it.
             warnings.simplefilter("ignore", UserWarning)
-            return int(arguments.run(arguments))
+            status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
     except DspySessionError as error:
         print(f"dspy-session: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
     except BrokenPipeError:
+        # Python would try to write the rest when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

@@ -17,9 +17,11 @@
     │   ├── ConversationNotFoundError (LookupError)
     │   ├── ConversationExistsError (ValueError)
     │   └── StoreUnavailableError (ConnectionError)
+    ├── AddressError (OSError)               the server cannot listen where it was asked to
     └── OpenCodeError                        OpenCode's history cannot be read
         ├── SourceNotFoundError (FileNotFoundError)
-        └── SourceFormatError (ValueError)   names the file, and the row where there is one
+        ├── SourceFormatError (ValueError)   names the file, and the row where there is one
+        └── WarehouseBusyError (TimeoutError)  another process holds the warehouse's file
 
 Each also subclasses the builtin that a caller would naturally catch.
 """
@@ -123,6 +125,10 @@ class StoreUnavailableError(StoreError, ConnectionError):
     """The store's server or file cannot be reached."""
 
 
+class AddressError(DspySessionError, OSError):
+    """The server cannot listen at its address: another program does, or the address is not this machine's."""
+
+
 class OpenCodeError(DspySessionError):
     """OpenCode's history cannot be read."""
 
@@ -133,3 +139,7 @@ class SourceNotFoundError(OpenCodeError, FileNotFoundError):
 
 class SourceFormatError(OpenCodeError, ValueError):
     """A file is not a history of OpenCode, or a part of it is damaged."""
+
+
+class WarehouseBusyError(OpenCodeError, TimeoutError):
+    """Another process held the warehouse's file for longer than was waited."""

@@ -24,8 +24,13 @@ EXTRAS = {
     "redis": "redis",
     "cryptography": "crypto",
     "pyarrow": "parquet",
+    "duckdb": "analytics",
+    "starlette": "server",
+    "uvicorn": "server",
     "opentelemetry": "otel",
     "mlflow": "mlflow",
+    "altair": "plots",
+    "rich": "cli",
 }
 # Modules that are longer than a stranger reads in a few minutes, each with the reason why it is one idea still.
 LONG_MODULES: dict[str, str] = {}

@@ -31,6 +31,9 @@ PROMPTS_OF = "3.4"
 RUN_ELSEWHERE = {
     "docs/how-to/mlflow.md": "tests/integrations/test_mlflow_guide.py",
     "docs/how-to/opencode.md": "tests/opencode/test_opencode_guide.py",
+    "docs/how-to/opencode-analytics.md": "tests/analytics/test_analytics_guide.py",
+    "docs/how-to/opencode-dashboard.md": "tests/server/test_page.py",
+    "docs/how-to/opencode-warehouse.md": "tests/analytics/test_warehouse_parquet.py",
     "docs/how-to/telemetry.md": "tests/integrations/test_telemetry_guide.py",
 }
 BLOCK = re.compile(

@@ -72,19 +72,28 @@ class Field(property, Generic[T]):
 
 
 def _look_up(read: Callable[[Any], T], first: str, *rest: str) -> Callable[[Record], T]:
-    """The getter of a field: unrolled for the two depths that fields have, as it runs for every part there is."""
+    """The getter of a field: unrolled for the two depths that fields have, as it runs for every part there is.
+
+    A value of the type that is expected is taken as it is; `read` sees the others.
+    """
+    plain: Any = _PLAIN.get(read)
     if not rest:
-        return lambda record: read(record.raw.get(first))
+
+        def look(record: Record) -> T:
+            value: Any = record.raw.get(first)
+            return value if type(value) is plain else read(value)
+
+        return look
     second, *deeper = rest
 
-    def look(record: Record) -> T:
+    def look_deeper(record: Record) -> T:
         outer = record.raw.get(first)
-        value = outer.get(second) if type(outer) is dict else None
+        value: Any = outer.get(second) if type(outer) is dict else None
         for key in deeper:
             value = value.get(key) if type(value) is dict else None
-        return read(value)
+        return value if type(value) is plain else read(value)
 
-    return look
+    return look_deeper
 
 
 def text(value: Any) -> str:
@@ -152,3 +161,13 @@ def texts(value: Any) -> tuple[str, ...]:
 def _short(value: Any) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+_PLAIN: dict[Callable[[Any], Any], type] = {
+    text: str,
+    optional_text: str,
+    count: int,
+    optional_count: int,
+    mapping: dict,
+}
+"""What each of these gives back as it is."""

@@ -26,7 +26,7 @@ def steps(session: SessionRecord) -> tuple[Step, ...]:
     """The session's calls of the model, in order."""
     found: list[Step] = []
     copied = {message.id for message in session.messages[: session.copied_messages]}
-    dead = _reverted(session)
+    dead = reverted_ids(session)
     for message in session.messages:
         if message.role != "assistant" or message.is_shell:
             continue
@@ -51,7 +51,7 @@ def _tries(parts: tuple[Part, ...]) -> Iterator[tuple[tuple[Part, ...], bool]]:
     yield tuple(current), retried
 
 
-def _reverted(session: SessionRecord) -> frozenset[str]:
+def reverted_ids(session: SessionRecord) -> frozenset[str]:
     """Ids of the messages and parts that the user undid."""
     revert = session.revert
     if revert is None:
@@ -71,7 +71,7 @@ def turns(session: SessionRecord) -> tuple[Turn, ...]:
     """The session's turns, in order."""
     groups, owner = _groups(session.messages), twin(session)
     copied = {message.id for message in session.messages[: session.copied_messages]}
-    dead = _reverted(session)
+    dead = reverted_ids(session)
     by_message: dict[str, list[Step]] = {}
     for step in session.steps:
         by_message.setdefault(step.message.id, []).append(step)
@@ -101,7 +101,7 @@ def live(session: SessionRecord) -> tuple[Turn, ...]:
 
 def standing(session: SessionRecord) -> tuple[Turn, ...]:
     """The turns that were not undone. One of which only the end was undone is kept, without that end."""
-    dead = _reverted(session)
+    dead = reverted_ids(session)
     return tuple(_trimmed(turn, dead) if dead else turn for turn in session.turns if not turn.reverted)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from dspy_session.errors import SourceFormatError, UnknownPathError
 from dspy_session.opencode.records import SessionRecord
-from dspy_session.opencode.sources.base import Skip, Skips, Source
+from dspy_session.opencode.sources.base import UNKNOWN, Fingerprint, Skip, Skips, Source
 from dspy_session.opencode.sources.opening import discovered, sources_of
 from dspy_session.opencode.sources.plugin_log import RawLogSource
 from dspy_session.opencode.times import When, milliseconds
@@ -143,6 +143,46 @@ class History:
         candidates = (_unread(other) for other in able if other.id != record.id)
         return next((other for other in candidates if _begins_with(other, times)), None)
 
+    def fingerprint(self) -> Fingerprint | None:
+        """Of all sources as a whole; None if one of them cannot tell cheaply that nothing changed."""
+        found = [source.fingerprint() for source in self.sources]
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
+            return None
+        newest = max((each.newest for each in known), default=0)
+        return Fingerprint.of(
+            [(repr(s), f.value) for s, f in zip(self.sources, known, strict=True)], newest=newest
+        )
+
+    def listed(self) -> tuple[Listed, ...]:
+        """The sessions from the oldest to the newest, listed anew, each with what tells whether it changed.
+
+        Raises:
+            SourceFormatError: as for `sessions`.
+        """
+        by_source: dict[int, list[SessionRecord]] = {}
+        listing = self._list()
+        for record in listing.by_id.values():
+            by_source.setdefault(listing.source_of[record.id], []).append(record)
+        found = []
+        for place, records in by_source.items():
+            source = self.sources[place]
+            prints = self._fingerprints(source, records)
+            for record in records:
+                within = prints.get(record.id, UNKNOWN)
+                facts = repr(source), within.value, record.info, record.worktree
+                own = Fingerprint.of(*facts, newest=max(within.newest, record.updated))
+                own = own if within is not UNKNOWN else UNKNOWN
+                found.append(Listed(_unread(record), source, _rank(source, record), own))
+        return tuple(sorted(found, key=lambda each: _age(each.record)))
+
+    def _fingerprints(self, source: Source, records: list[SessionRecord]) -> Mapping[str, Fingerprint]:
+        try:
+            return source.fingerprints([record.id for record in records])
+        except (SourceFormatError, OSError) as error:
+            self._skips.add(source.path, None, str(error))
+            return {}
+
     def usage(self, record: SessionRecord, *, children: bool = True) -> Usage:
         """Tokens and cost of a session and, unless told otherwise, of its sub-agents."""
         counted = [record, *(self.descendants(record) if children else ())]
@@ -153,23 +193,23 @@ class History:
         return self._list() if self._listed is None else self._listed
 
     def _list(self) -> _Listing:
-        best: dict[str, tuple[tuple[int, int], SessionRecord]] = {}
-        for source in self.sources:
+        best: dict[str, tuple[tuple[int, int], SessionRecord, int]] = {}
+        for place, source in enumerate(self.sources):
             try:
                 for record in source.heads():
                     standing = (_rank(source, record), record.updated)
                     if record.id not in best or standing > best[record.id][0]:
-                        best[record.id] = standing, record
+                        best[record.id] = standing, record, place
             except (SourceFormatError, OSError) as error:
                 if len(self.sources) == 1:
                     raise
                 self._skips.add(source.path, None, str(error))
-        by_id = {record.id: record for _, record in best.values()}
+        by_id = {record.id: record for _, record, _ in best.values()}
         by_parent: dict[str, list[SessionRecord]] = {}
         for record in by_id.values():
             if record.parent_id is not None:
                 by_parent.setdefault(record.parent_id, []).append(record)
-        self._listed = _Listing(by_id, by_parent)
+        self._listed = _Listing(by_id, by_parent, {name: place for name, (_, _, place) in best.items()})
         return self._listed
 
 
@@ -198,6 +238,24 @@ class _Listing:
 
     by_id: dict[str, SessionRecord]
     by_parent: dict[str, list[SessionRecord]]
+    source_of: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A session in a listing.
+
+    Attributes:
+        record: the session; its content is not read yet.
+        source: where it stands.
+        rank: how much its source is believed.
+        fingerprint: of its head and its content.
+    """
+
+    record: SessionRecord
+    source: Source
+    rank: int
+    fingerprint: Fingerprint
 
 
 def _unread(record: SessionRecord) -> SessionRecord:

@@ -182,7 +182,8 @@ class ToolCall(Part):
         """
         if self.status != "completed" or self.tool == "invalid":
             return False
-        return self.metadata.get("exit", 0) == 0 and self.metadata.get("timeout") is not True
+        recorded = self.metadata
+        return recorded.get("exit", 0) == 0 and recorded.get("timeout") is not True
 
     @property
     def builtin(self) -> bool:
@@ -214,8 +215,9 @@ class ToolCall(Part):
     @property
     def files(self) -> tuple[str, ...]:
         """The paths that the call names in its arguments, in order."""
-        named = [self.input.get(key) for key in ("filePath", "path", "file", "filepath")]
-        patched = [read.mapping(each).get("filePath") for each in read.items(self.metadata.get("files"))]
+        given, changed = self.input, self.metadata.get("files")
+        named = [given.get(key) for key in ("filePath", "path", "file", "filepath")]
+        patched = [read.mapping(each).get("filePath") for each in read.items(changed)] if changed else ()
         return tuple(dict.fromkeys(each for each in (*named, *patched) if isinstance(each, str) and each))
 
 

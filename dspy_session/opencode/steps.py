@@ -138,12 +138,12 @@ class Turn(Used):
     reverted: bool = False
     session: SessionRecord | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def replies(self) -> tuple[Message, ...]:
         """The model's messages, summaries for compactions left out."""
         return tuple(m for m in self.messages if m.role == "assistant" and not m.is_summary)
 
-    @property
+    @cached_property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """All calls of tools, in order, with those that OpenCode made for the user."""
         return tuple(part for m in self.replies for part in m.parts if isinstance(part, ToolCall))

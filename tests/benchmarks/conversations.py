@@ -1,21 +1,16 @@
-"""What a whole served turn costs: lease, load, bind, call, append; at any length of the conversation.
+"""What a whole served turn costs: lease, load, bind, call, append.
 
-    python -m tests.benchmarks.conversations            all stores that can be had here
-    python -m tests.benchmarks.conversations --quick    fewer repetitions
-
-The model answers at once. Conversations of 10, 100, 1,000 and 5,000 turns of about 1 KB, a window of 20
-turns, measured in turns within one run, beside the same call on a state in memory. Trust the ratios.
+Conversations of about 1 KB a turn and a window of 20 turns. The model answers at once. Conversations of all
+lengths take turns within one run, with a lease and without, beside the same call on a state in memory. Figures
+are medians. PostgreSQL and Redis run on loopback, Redis with `appendfsync always`.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +19,31 @@ import dspy
 from dspy_session import sessionify, windows
 from dspy_session._turn_documents import head_document, turn_document
 from dspy_session.stores import Store, open_store
-from dspy_session.testing.lm import ScriptedLM
+from tests.benchmarks.peer_scripts.instant import InstantLM
+from tests.benchmarks.report import Item, Missing, Ratio, Table
+from tests.benchmarks.suites import Run, alone
 from tests.stores import servers
 
-SIZES = (10, 100, 1000, 5000)
 QUESTION, ANSWER = "q" * 400, "a" * 400
 
 
-class Instant(ScriptedLM):
-    """Answers at once and keeps nothing."""
-
-    def forward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
-        self.requests.clear()
-        self.history.clear()
-        return self._answer([messages[-1]], {})
+def measure(run: Run) -> Iterator[Item]:
+    dspy.configure(lm=InstantLM(), disable_history=True)
+    with open_store("memory://") as store:
+        yield served("the in-memory store", store, run)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_store(f"sqlite:///{Path(folder) / 'chat.db'}") as store,
+    ):
+        yield served("SQLite, synchronous=full", store, run)
+    for name, start in (("PostgreSQL", servers.postgres), ("Redis", servers.redis_server)):
+        try:
+            url = start().url()
+        except servers.Unavailable as error:
+            yield Missing(f"a turn served from {name}", str(error))
+            continue
+        with open_store(url) as store:
+            yield served(name, store, run)
 
 
 def app() -> Any:
@@ -65,62 +71,42 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def measure(name: str, store: Store, repetitions: int) -> None:
+def served(name: str, store: Store, run: Run) -> Table:
+    """A row for each length."""
+    sizes = run.pick((10, 100, 1_000, 5_000), (10, 30))
     session, plain = app(), app()
     for _ in range(60):
         plain.add_turn({"question": QUESTION}, {"answer": ANSWER})
-    for size in SIZES:
+    for size in sizes:
         seed(store, str(size), size)
-    served: dict[int, list[float]] = {size: [] for size in SIZES}
-    unleased: dict[int, list[float]] = {size: [] for size in SIZES}
-    bare: list[float] = []
+    leased: dict[int, list[float]] = {size: [] for size in sizes}
+    unleased: dict[int, list[float]] = {size: [] for size in sizes}
+    alone_in_memory: list[float] = []
 
     def turn(size: int, lease: Any) -> None:
         with session.conversation(str(size), store=store, lease=lease):
             session(question=QUESTION)
 
-    for _ in range(repetitions):
-        bare.append(timed(lambda: plain(question=QUESTION)))
-        for size in SIZES:
-            served[size].append(timed(lambda s=size: turn(s, "wait")))
+    for _ in range(run.pick(60, 5)):
+        alone_in_memory.append(timed(lambda: plain(question=QUESTION)))
+        for size in sizes:
+            leased[size].append(timed(lambda s=size: turn(s, "wait")))
             unleased[size].append(timed(lambda s=size: turn(s, None)))
-    print(f"\n{name}; the call alone, on a state in memory: {statistics.median(bare) * 1e3:.2f} ms")
-    print("   turns   whole turn ms   without a lease ms")
-    for size in SIZES:
-        whole, without = statistics.median(served[size]), statistics.median(unleased[size])
-        print(f"  {size:6d}   {whole * 1e3:13.2f}   {without * 1e3:18.2f}")
-    ratio = statistics.median(served[SIZES[-1]]) / statistics.median(served[SIZES[0]])
-    print(f"  a turn at {SIZES[-1]} turns against one at {SIZES[0]}: {ratio:.2f}")
-    size = SIZES[-1]
-    last = store.load(str(size), last=1).turns[0].data
-    print(f"  one stored turn at {size} turns: {len(str(last)):,} characters")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    repetitions = 15 if parser.parse_args().quick else 60
-    print(f"Python {sys.version.split()[0]}, DSPy {dspy.__version__}, load {os.getloadavg()[0]:.1f}")
-    dspy.configure(lm=Instant())
-    with open_store("memory://") as store:
-        measure("in memory", store, repetitions)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open_store(f"sqlite:///{Path(folder) / 'chat.db'}") as store,
-    ):
-        measure("SQLite, synchronous=full", store, repetitions)
-    for name, start in (
-        ("PostgreSQL", servers.postgres),
-        ("Redis, appendfsync always", servers.redis_server),
-    ):
-        try:
-            url = start().url()
-        except servers.Unavailable as error:
-            print(f"\n{name}: not measured: {error}")
-            continue
-        with open_store(url) as store:
-            measure(f"{name} on loopback", store, repetitions)
+    call = statistics.median(alone_in_memory)
+    rows = [[size, statistics.median(leased[size]), statistics.median(unleased[size])] for size in sizes]
+    first, last = rows[0], rows[-1]
+    return Table(
+        f"A turn served from {name}",
+        ("turns|,", "with a lease, ms|.2f", "without, ms|.2f", "the call alone, ms|.2f"),
+        [[size, whole * 1e3, without * 1e3, call * 1e3] for size, whole, without in rows],
+        [f"A turn at {last[0]:,} turns takes {last[1] / first[1]:.2f} times what one at {first[0]:,} does."],
+        [
+            Ratio(
+                f"a turn served from {name} at {last[0]:,} turns", "the call alone, in memory", last[1] / call
+            )
+        ],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    alone(measure)

@@ -1,47 +1,59 @@
-"""How fast a large history is read: 5,000 sessions, about 280,000 parts, 300 MB.
+"""How fast an OpenCode history is read, beside `opencode stats`.
 
-    python tests/benchmarks/opencode_read.py [--sessions 5000] [--database PATH]
+A database like that of months of work, generated: sessions of about 9 messages and 55 parts.
 
-Measured side by side in one run, in processor time, each the best of three:
-- floor: `json.loads` of every row of `message` and `part`, and nothing else;
-- msgspec: the same with `msgspec.json.decode`, if it is installed;
-- records: every session read through `open_source`, every field of every record looked at, turns made;
-- stats: `opencode stats` in wall time, if `OPENCODE_BINARY` names a program.
-The promise is that records take at most 4 times the floor, in memory that does not grow with the history.
+- The floor is `json.loads` of every row of `message` and `part`, and nothing else; beside it `msgspec`.
+- Reading is every session through `open_source`, every field of every record looked at, turns made. At most
+  4 times the floor is promised, in memory that does not grow with the history.
+- Totals are tokens and cost by model and calls by tool, over all sessions, as `opencode stats` shows them, each a
+  program from its start to its end. `opencode stats` runs on tables that it made itself.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import json
 import os
 import random
-import resource
+import re
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "opencode"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import opencode_layouts as layouts
 
 from dspy_session.opencode import open_source
 from dspy_session.opencode._fields import Field, Record
+from tests.benchmarks.peers import MSGSPEC, ROOT, contest
+from tests.benchmarks.report import Item, Missing, Ratio, Table, Versions
+from tests.benchmarks.suites import Run, alone
+from tests.benchmarks.timing import in_turns
 
 MOST = 4.0
-TOLD = {
-    "floor": "json.loads of every row",
-    "msgspec": "msgspec.json.decode of every row",
-    "records": f"every field of every record (at most {MOST})",
-}
+FLOOR, DECODED, RECORDS = (
+    "json.loads of every row",
+    "msgspec.json.decode of every row",
+    "every field of every record",
+)
 WORDS = ["total", "stock", "item", "price", "report", "render", "quantity", "line", "returns", "module"]
 START = 1_764_000_000_000
+
+
+def measure(run: Run) -> Iterator[Item]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "opencode.db"
+        generate(path, run.pick(2_000, 20))
+        yield from reading(path, run)
+        yield from totals_beside_stats(path, run.pick(3, 1))
 
 
 def generate(path: Path, sessions: int, seed: int = 0) -> None:
@@ -53,8 +65,6 @@ def generate(path: Path, sessions: int, seed: int = 0) -> None:
     with db:
         for number in range(sessions):
             layouts.add_to_database(db, conversation(number, rng))
-            if number % 500 == 0:
-                print(f"  generated {number} of {sessions} sessions", file=sys.stderr)
     db.close()
 
 
@@ -137,11 +147,11 @@ def fields_of(kind: type[Record]) -> tuple[str, ...]:
     return FIELDS[kind]
 
 
-def read(path: Path, progress: bool = False) -> int:
+def read(path: Path | str) -> int:
     """Every field of every record; how many parts there were."""
     seen = 0
     with open_source(path) as history:
-        for number, record in enumerate(history.sessions()):
+        for record in history.sessions():
             for message in record.messages:
                 for name in fields_of(type(message)):
                     getattr(message, name)
@@ -150,82 +160,184 @@ def read(path: Path, progress: bool = False) -> int:
                         getattr(part, name)
                 seen += len(message.parts)
             _ = (record.usage, record.turns, record.created_at, record.todos, record.is_fork)
-            if progress and number % 1000 == 0:
-                print(f"  read {number} sessions", file=sys.stderr)
     return seen
 
 
-def side_by_side(works: dict[str, Callable[[], Any]], times: int = 3) -> dict[str, float]:
-    """The least processor time of each, in seconds, taken in turns: other programs disturb all alike."""
-    found: dict[str, float] = {}
-    for _ in range(times):
-        for name, work in works.items():
-            started = time.process_time()
-            work()
-            found[name] = min(found.get(name, float("inf")), time.process_time() - started)
-    return found
-
-
-def main() -> int:
-    """Generate, measure, print; the exit status tells whether the promise is kept."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sessions", type=int, default=5000)
-    parser.add_argument("--database", type=Path, help="measure this database, generated if it is not there")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = arguments.database or Path(folder) / "opencode.db"
-        if not path.exists():
-            generate(path, arguments.sessions)
-        return measure(path)
-
-
-def measure(path: Path) -> int:
-    before = peak()
-    parts = read(path, progress=True)
-    grown = peak() - before
-    works: dict[str, Callable[[], Any]] = {
-        "floor": lambda: scan(path, json.loads),
-        "records": lambda: read(path),
+def reading(path: Path, run: Run) -> Iterator[Item]:
+    """The time and memory of reading all records."""
+    parts, grown = read_alone(path)
+    works: dict[str, Callable[[], list[float]]] = {
+        FLOOR: lambda: processor(lambda: scan(path, json.loads)),
+        RECORDS: lambda: processor(lambda: read(path)),
     }
-    try:
-        import msgspec
+    with contest("decoding", {DECODED: (MSGSPEC, "")}, others=run.peers) as decoders:
+        for peer in decoders.peers.values():
+            works[DECODED] = partial(peer.ask, "decode", path=str(path))
+        found = in_turns(works, seconds=0.0, least=run.pick(3, 1), warm=0)
+        yield from decoders.report()
+    rows = [[name, found.get(name), found[name] / found[FLOOR] if name in found else None] for name in TOLD]
+    share = found[RECORDS] / found[FLOOR]
+    yield Table(
+        "Reading a history",
+        ("what", "seconds of processor|.2f", "÷ the floor|.2f"),
+        rows,
+        [
+            f"{path.stat().st_size / 1e6:,.0f} MB, {parts:,} parts. Reading takes {share:.2f} times the floor, which "
+            f"{'keeps' if share <= MOST else 'breaks'} the promise of {MOST:g}. "
+            f"Memory grew by {grown:,.0f} MB meanwhile."
+        ],
+        [Ratio("reading a history", FLOOR, share)],
+    )
 
-        works["msgspec"] = lambda: scan(path, msgspec.json.decode)
-    except ImportError:
-        print("msgspec is not installed")
-    taken = side_by_side(works)
-    ratios = {name: seconds / taken["floor"] for name, seconds in taken.items()}
-    print(f"{path.stat().st_size / 1e6:.0f} MB, {parts} parts; processor time, best of three")
-    for name, told in TOLD.items():
-        if name in taken:
-            print(f"{name:8} {taken[name]:6.2f} s   {ratios[name]:.2f}  {told}")
-    print(f"memory   {grown:.0f} MB more than before the read")
+
+TOLD = (FLOOR, DECODED, RECORDS)
+
+
+def processor(work: Callable[[], Any]) -> list[float]:
+    """The seconds of processor time."""
+    start = time.process_time()
+    work()
+    return [time.process_time() - start]
+
+
+def read_alone(path: Path) -> tuple[int, float]:
+    """How many parts there are, and by how many MB a process grew that read them."""
+    code = (
+        "import resource, sys; from tests.benchmarks import opencode_read as b;"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024;"
+        "before = peak(); print(b.read(sys.argv[1]), peak() - before)"
+    )
+    parts, grown = python(code, path).split()
+    return int(parts), float(grown)
+
+
+def python(code: str, path: Path) -> str:
+    """What code prints that is given a path."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+# ── totals ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def totals(path: Path) -> dict[str, Any]:
+    """Sessions, messages, cost, tokens by model, calls by tool."""
+    tokens: Counter[str] = Counter()
+    tools: Counter[str] = Counter()
+    sessions = messages = 0
+    cost = 0.0
+    with open_source(path) as history:
+        for record in history.sessions():
+            sessions += 1
+            messages += len(record.messages)
+            cost += record.cost
+            for step in record.steps:
+                tokens[step.message.model] += step.tokens.total
+            tools.update(call.tool for call in record.tool_calls)
+    return {"sessions": sessions, "messages": messages, "cost": cost, "tokens": tokens, "tools": tools}
+
+
+TOTALS = "import sys; from tests.benchmarks.opencode_read import totals; print(totals(sys.argv[1]))"
+STATS = "opencode stats"
+
+
+def totals_beside_stats(path: Path, times: int) -> Iterator[Item]:
+    """Both programs in turns, in wall time."""
     program = os.environ.get("OPENCODE_BINARY")
-    if program:
-        print(f"stats    {stats(program, path):6.2f} s   of wall time: opencode stats --models")
-    else:
-        print("stats    OPENCODE_BINARY is not set")
-    return 0 if ratios["records"] <= MOST else 1
+    works: dict[str, Callable[[], list[float]]] = {"this library": lambda: wall(lambda: python(TOTALS, path))}
+    with contextlib.ExitStack() as stack:
+        if not program:
+            yield Missing(STATS, "`OPENCODE_BINARY` names no program")
+        else:
+            try:
+                opencode = stack.enter_context(own_database(program, path))
+                works[STATS] = lambda: wall(opencode)
+            except (OSError, subprocess.SubprocessError, sqlite3.Error, ValueError) as error:
+                yield Missing(STATS, f"{type(error).__name__}: {error}")
+            else:
+                yield Versions(
+                    {"OpenCode": subprocess.check_output([program, "--version"], text=True).strip()}
+                )
+        found = in_turns(works, seconds=0.0, least=times, warm=0)
+    share = found["this library"] / found[STATS] if STATS in found else None
+    yield Table(
+        "Totals of a history",
+        ("program", "seconds of wall time|.2f"),
+        [["this library", found["this library"]], [STATS, found.get(STATS)]],
+        [f"This library takes {share:.2f} times what `{STATS}` does."] if share else [],
+        [Ratio("totals of an OpenCode history", STATS, share)] if share else [],
+    )
 
 
-def stats(program: str, path: Path) -> float:
-    """`opencode stats` over a copy, as it writes to its database."""
+def wall(work: Callable[[], Any]) -> list[float]:
+    """The seconds on the clock."""
+    start = time.perf_counter()
+    work()
+    return [time.perf_counter() - start]
+
+
+@contextlib.contextmanager
+def own_database(program: str, path: Path) -> Iterator[Callable[[], str]]:
+    """`opencode stats` on a database of that program's own making, with the rows of ours.
+
+    Raises:
+        ValueError: it does not see our sessions.
+    """
     with tempfile.TemporaryDirectory() as home:
         copy = Path(home) / "copy.db"
-        copy.write_bytes(path.read_bytes())
-        env = {"PATH": os.environ["PATH"], "HOME": home, "OPENCODE_DB": str(copy), "TERM": "dumb"}
-        command = [program, "stats", "--models"]
-        started = time.perf_counter()
-        subprocess.run(command, env=env, cwd=home, capture_output=True, timeout=300)
-        return time.perf_counter() - started
+        quiet = {
+            f"OPENCODE_DISABLE_{name}": "1" for name in ("MODELS_FETCH", "AUTOUPDATE", "DEFAULT_PLUGINS")
+        }
+        env = {"PATH": os.environ["PATH"], "HOME": home, "OPENCODE_DB": str(copy), "TERM": "dumb", **quiet}
+
+        def stats() -> str:
+            command = [program, "stats", "--models", "--tools"]
+            done = subprocess.run(
+                command,
+                env=env,
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            return done.stdout
+
+        stats()
+        sessions = fill(copy, path)
+        shown = re.search(r"Sessions\s+([\d,]+)", stats())
+        if shown is None or int(shown[1].replace(",", "")) != sessions:
+            raise ValueError(f"it shows {shown[1] if shown else 'nothing'} of {sessions} sessions")
+        yield stats
 
 
-def peak() -> float:
-    """The most memory that this process has held, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def fill(copy: Path, path: Path) -> int:
+    """Add the rows of one database to the tables of another that has more columns; how many sessions there are."""
+    with contextlib.closing(sqlite3.connect(copy)) as db, db:
+        db.execute("attach ? as ours", (str(path),))
+        for table in ("project", "session", "message", "part"):
+            ours = {row[1] for row in db.execute(f"pragma ours.table_info({table})")}
+            names, values = [], []
+            for _, name, kind, required, default, _ in db.execute(
+                f"pragma main.table_info({table})"
+            ).fetchall():
+                if name in ours or (required and default is None):
+                    names.append(name)
+                    zero = "0" if kind.lower() == "integer" else "''"
+                    values.append(
+                        f"coalesce({name}, {default or zero})"
+                        if name in ours and required
+                        else name
+                        if name in ours
+                        else zero
+                    )
+            db.execute(
+                f"insert into main.{table} ({', '.join(names)}) select {', '.join(values)} from ours.{table}"
+            )
+        return int(db.execute("select count(*) from main.session").fetchone()[0])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    alone(measure)

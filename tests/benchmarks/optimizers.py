@@ -1,6 +1,4 @@
-"""What optimizers do with a session, beside what they do with the bare program.
-
-    python tests/benchmarks/optimizers.py [optimizer …]
+"""What optimizers do with a session, beside the bare program.
 
 The model knows the code word that scores only if the instructions or the demos of its prompt give it away: it
 can learn in no other way. Each optimizer compiles, with the same settings and seeds,
@@ -21,20 +19,18 @@ import contextlib
 import io
 import logging
 import random
-import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest import mock
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import dspy
 
 from dspy_session import Session, sessionify
 from dspy_session.testing.lm import ScriptedLM, text_of
+from tests.benchmarks.report import Item, Ratio, Table
+from tests.benchmarks.suites import Run, alone
 from tests.optimizing import programs
 
 HELD_OUT = [
@@ -105,33 +101,43 @@ def size(request: list[dict[str, Any]]) -> int:
     return sum(len(text_of(message)) for message in request) // 4
 
 
-def cells(row: Row) -> str:
-    """A row's figures."""
-    return f"{row.metric_calls:>7}{row.model_calls:>7}{row.tokens:>9,}{row.score:>7.0f} %"
+def baseline() -> list[list[Any]]:
+    """Rows of the program before compiling."""
+    kinds: dict[str, Any] = {"bare": programs.Pair(), "session": sessionify(programs.Pair())}
+    return [["uncompiled", kind, None, None, None, score(program)] for kind, program in kinds.items()]
 
 
-def main(chosen: list[str]) -> None:
+def measure(run: Run) -> Iterator[Item]:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    lm = ScriptedLM(programs.learnt)
-    with dspy.context(lm=lm, adapter=None, trace=[]):
-        baseline = {"bare": score(programs.Pair()), "session": score(sessionify(programs.Pair()))}
+    with dspy.context(lm=ScriptedLM(programs.learnt), adapter=None, trace=[]):
+        rows = baseline()
         conversations = recorded()
     kinds: dict[str, Callable[[], tuple[Any, list[dspy.Example]]]] = {
         "bare": lambda: (programs.Pair(), programs.examples()),
         "session": lambda: (sessionify(programs.Pair()), programs.examples()),
         "session, conversations": lambda: (sessionify(programs.Pair()), conversations),
     }
-    print(f"DSPy {dspy.__version__}; a program of two predictors, {len(programs.COLOURS)} examples")
-    print(f"{'':12}{'':24}{'metric':>7}{'model':>7}{'tokens':>9}{'score':>9}")
-    for kind, value in baseline.items():
-        print(f"{'uncompiled':12}{kind:24}{'':>23}{value:>7.0f} %")
-    for optimizer in chosen or list(programs.OPTIMIZERS):
+    ratios = []
+    for optimizer in run.pick(list(programs.OPTIMIZERS), ["labeled", "bootstrap"]):
+        took: dict[str, Row] = {}
         for kind, make in kinds.items():
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                row = measured(optimizer, *make())
-            print(f"{optimizer if kind == 'bare' else '':12}{kind:24}{cells(row)}", flush=True)
+                row = took[kind] = measured(optimizer, *make())
+            rows.append([optimizer, kind, row.metric_calls, row.model_calls, row.tokens, row.score])
+        if took["bare"].tokens:
+            share = took["session"].tokens / took["bare"].tokens
+            ratios.append(Ratio(f"tokens of compiling with `{optimizer}`", "bare program", share))
+    yield Table(
+        "Compiling",
+        ("optimizer", "program", "metric calls|,", "model calls|,", "tokens sent|,", "score, %|.0f"),
+        rows,
+        [
+            f"A program of two predictors, {len(programs.COLOURS)} examples. Conversations are longer than examples."
+        ],
+        ratios,
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    alone(measure)

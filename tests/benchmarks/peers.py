@@ -87,7 +87,9 @@ class Environment:
 def quietly(command: list[str], problem: str) -> None:
     """Run a command; what it prints goes to standard error, if it fails."""
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
+        )
     except (OSError, subprocess.SubprocessError) as error:
         print(error, file=sys.stderr)
         raise Unavailable(problem) from error
@@ -126,10 +128,11 @@ class Peer:
 
     def __init__(self, environment: Environment, script: str, *arguments: str, patience: float = 300) -> None:
         self.patience = patience
+        python = environment.python()
         self._home = tempfile.TemporaryDirectory(prefix="dspy-session-peer-")
-        self._told = tempfile.TemporaryFile("w+")
+        self._told = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [environment.python(), str(SCRIPTS / f"{script}.py"), *arguments],
+            [python, str(SCRIPTS / f"{script}.py"), *arguments],
             env=environment.variables(self._home.name),
             cwd=self._home.name,
             stdin=subprocess.PIPE,
@@ -149,9 +152,7 @@ class Peer:
         watch = threading.Timer(self.patience, self._process.kill)
         watch.start()
         with contextlib.suppress(OSError):
-            print(
-                json.dumps({"job": job, "arguments": arguments}), file=self._process.stdin, flush=True
-            )
+            print(json.dumps({"job": job, "arguments": arguments}), file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         late = watch.finished.is_set()
         watch.cancel()
@@ -268,4 +269,3 @@ def over(found: Mapping[str, float | None], mine: str = OURS) -> dict[str, float
 def columns(names: Iterable[str], unit: str, form: str) -> list[str]:
     """A column for each name."""
     return [f"{name}, {unit}|{form}" for name in names]
-

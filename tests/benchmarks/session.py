@@ -101,13 +101,19 @@ def call_row(lm: Any, turns: int, seconds: float) -> list[Any]:
 def call_table(title: str, lm: Any, lengths: tuple[int, ...], seconds: float) -> Table:
     rows = [call_row(lm, turns, seconds) for turns in lengths]
     name = type(lm).__name__
-    ratios = [Ratio(f"a call with {row[0]:,} turns before it (`{name}`)", "bare DSPy", row[3]) for row in rows]
-    return Table(title, ("turns|,", "bare, µs|,.0f", "session, µs|,.0f", "session ÷ bare|.2f"), rows, [], ratios)
+    ratios = [
+        Ratio(f"a call with {row[0]:,} turns before it (`{name}`)", "bare DSPy", row[3]) for row in rows
+    ]
+    return Table(
+        title, ("turns|,", "bare, µs|,.0f", "session, µs|,.0f", "session ÷ bare|.2f"), rows, [], ratios
+    )
 
 
 def calls(run: Run, seconds: float) -> Iterator[Item]:
     lengths = run.pick((1, 10, 100, 1_000), (1, 10))
-    yield call_table("A session call and a bare `dspy.Predict`, with a `BaseLM`", InstantLM(), lengths, seconds)
+    yield call_table(
+        "A session call and a bare `dspy.Predict`, with a `BaseLM`", InstantLM(), lengths, seconds
+    )
     lm = engine_lm()
     if lm is None:
         yield Missing("calls with `dspy.LM`", f"DSPy {dspy.__version__} takes no engine of one's own")
@@ -134,7 +140,10 @@ def overhead(lengths: tuple[int, ...], seconds: float) -> Table:
         "What a session adds to a call, rendering apart",
         ("turns|,", "bare program, µs|,.0f", "added, µs|,.0f", "against the first|.2f"),
         rows,
-        ["The program asks no model. The last column is flat at 1: what is added does not grow with the conversation."]
+        [
+            "The program asks no model. The last column is flat at 1: "
+            "what is added does not grow with the conversation."
+        ]
         if all(0.8 < row[3] < 1.25 for row in rows)
         else ["The last column is 1 where what is added does not grow with the conversation."],
     )

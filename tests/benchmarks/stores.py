@@ -1,24 +1,18 @@
-"""What a commit costs, beside a plain insert into the same engine, measured alternately in one run.
+"""What a commit costs, beside a plain insert into the same engine.
 
-    python -m tests.benchmarks.stores            all that can be had here
-    python -m tests.benchmarks.stores --peers    also OpenAI Agents' and LangGraph's stores, in .venv-peers
-
-A turn is about 1 KB of JSON. Medians of 200 appends to conversations of 10, 100, 1,000 and 5,000 turns.
+A turn is about 1 KB of JSON. Each append to a conversation is followed by a plain insert of the same text into
+a table (a push onto a list, in Redis) of the same server or in a file of the same settings; conversations of all
+lengths take turns. Figures are medians. PostgreSQL and Redis run on loopback, Redis with `appendfsync always`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import secrets
 import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,11 +20,23 @@ from pathlib import Path
 from typing import Any
 
 from dspy_session.stores import Store, open_store
+from tests.benchmarks.report import Item, Missing, Ratio, Table, Versions
+from tests.benchmarks.suites import Run, alone
 from tests.stores import servers
 
-SIZES = (10, 100, 1000, 5000)
-CONVERSATIONS, APPENDS = 8, 25
-PEERS = ("openai-agents", "langgraph", "langgraph-checkpoint-sqlite")
+Insert = Callable[[int, int, str], Any]
+
+
+def measure(run: Run) -> Iterator[Item]:
+    yield Versions({"SQLite": sqlite3.sqlite_version})
+    yield sqlite("full", run)
+    yield sqlite("normal", run)
+    yield from disk_and_fork(run.pick(5_000, 50))
+    for name, engine in (("PostgreSQL", postgres), ("Redis", redis_server)):
+        try:
+            yield from engine(run)
+        except servers.Unavailable as error:
+            yield Missing(f"{name}, beside a plain insert", str(error))
 
 
 def turn() -> dict[str, str]:
@@ -48,6 +54,11 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begun, result
 
 
+def median(works: list[Callable[[], Any]]) -> float:
+    """Milliseconds of one of them."""
+    return statistics.median(timed(work)[0] for work in works) * 1e3
+
+
 def seed(store: Store, key: str, size: int) -> str:
     """A conversation of `size` turns."""
     revision = store.create(key, {})
@@ -56,38 +67,43 @@ def seed(store: Store, key: str, size: int) -> str:
     return revision
 
 
-def compare(store: Store, insert: Callable[[int, int, str], Any]) -> dict[int, tuple[float, float]]:
+def compare(store: Store, insert: Insert, run: Run) -> dict[int, tuple[float, float]]:
     """Median seconds of an append and of a plain insert, by the conversation's length."""
-    places = [(size, number) for number in range(CONVERSATIONS) for size in SIZES]
+    sizes = run.pick((10, 100, 1_000, 5_000), (10, 50))
+    places = [(size, number) for number in range(run.pick(8, 2)) for size in sizes]
     revisions = {place: seed(store, str(place), place[0]) for place in places}
-    appends: dict[int, list[float]] = {size: [] for size in SIZES}
-    inserts: dict[int, list[float]] = {size: [] for size in SIZES}
+    appends: dict[int, list[float]] = {size: [] for size in sizes}
+    inserts: dict[int, list[float]] = {size: [] for size in sizes}
     # All lengths take turns, so that a slow moment of the machine falls on all of them.
-    for index, place in ((index, place) for index in range(APPENDS) for place in places):
+    for index, place in ((index, place) for index in range(run.pick(25, 3)) for place in places):
         size, number = place
         document, other, revision = turn(), turn(), revisions[place]
         seconds, revisions[place] = timed(partial(store.append, str(place), [document], expected=revision))
         appends[size].append(seconds)
-        conversation = size * 100 + number
-        seconds, _ = timed(lambda c=conversation, i=index, d=other: insert(c, i, text_of(d)))
+        seconds, _ = timed(partial(insert, size * 100 + number, index, text_of(other)))
         inserts[size].append(seconds)
-    return {size: (statistics.median(appends[size]), statistics.median(inserts[size])) for size in SIZES}
+    return {size: (statistics.median(appends[size]), statistics.median(inserts[size])) for size in sizes}
 
 
-def report(name: str, result: dict[int, tuple[float, float]]) -> None:
-    print(f"\n{name}")
-    print("   turns   append µs   plain insert µs   ratio")
-    for size, (append, insert) in result.items():
-        print(f"  {size:6d}   {append * 1e6:9.0f}   {insert * 1e6:15.0f}   {append / insert:5.2f}")
-    flat = result[SIZES[-1]][0] / result[SIZES[0]][0]
-    print(f"  append at {SIZES[-1]} turns against {SIZES[0]}: {flat:.2f}")
+def table(name: str, found: dict[int, tuple[float, float]]) -> Table:
+    rows = [[size, append * 1e6, insert * 1e6, append / insert] for size, (append, insert) in found.items()]
+    first, last = rows[0], rows[-1]
+    return Table(
+        f"A commit to {name}",
+        ("turns|,", "append, µs|,.0f", "plain insert, µs|,.0f", "append ÷ insert|.2f"),
+        rows,
+        [
+            f"An append at {last[0]:,} turns takes {last[1] / first[1]:.2f} times what it takes at {first[0]:,}."
+        ],
+        [Ratio(f"a commit to {name} at {last[0]:,} turns", "plain insert", last[3])],
+    )
 
 
 # -- the engines --------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def plain_sqlite(path: Path, synchronous: str) -> Iterator[Callable[[int, int, str], Any]]:
+def plain_sqlite(path: Path, synchronous: str) -> Iterator[Insert]:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -97,37 +113,47 @@ def plain_sqlite(path: Path, synchronous: str) -> Iterator[Callable[[int, int, s
     connection.close()
 
 
-def sqlite(synchronous: str) -> None:
+def sqlite(synchronous: str, run: Run) -> Table:
     with (
         tempfile.TemporaryDirectory() as folder,
         open_store(f"sqlite:///{folder}/chat.db?synchronous={synchronous}") as store,
         plain_sqlite(Path(folder) / "plain.db", synchronous) as insert,
     ):
-        report(f"SQLite, synchronous={synchronous}", compare(store, insert))
+        return table(f"SQLite, synchronous={synchronous}", compare(store, insert, run))
 
 
-def disk_and_fork() -> None:
+def disk_and_fork(turns: int) -> Iterator[Item]:
     with tempfile.TemporaryDirectory() as folder:
         path, payload = Path(folder) / "chat.db", 0
         with open_store(f"sqlite:///{path}") as store:
             revision = store.create("k", {})
-            for _ in range(5000):
+            for _ in range(turns):
                 document = turn()
                 payload += len(text_of(document).encode())
                 revision = store.append("k", [document], expected=revision)
         size = path.stat().st_size
-        print(
-            f"\nSQLite, 5000 turns: {size:,} bytes on disk for {payload:,} of payload: {size / payload:.2f}"
+        yield Table(
+            "What SQLite keeps on disk",
+            ("turns|,", "bytes of JSON|,", "bytes on disk|,", "disk ÷ JSON|.2f"),
+            [[turns, payload, size, size / payload]],
         )
         with open_store(f"sqlite:///{path}") as store:
             before = rows_of(path)
-            times = [timed(lambda n=n: store.fork("k", f"fork {n}"))[0] for n in range(100)]
-            added = rows_of(path) - before
-            print(f"fork at 5000 turns: {statistics.median(times) * 1e3:.3f} ms, {added / 100:g} row each")
-            for last in (20, None):
-                times = [timed(lambda n=last: store.load("k", last=n))[0] for _ in range(15)]
-                what = "all" if last is None else f"the last {last}"
-                print(f"load {what} of 5000 turns: {statistics.median(times) * 1e3:.2f} ms")
+            fork = median([partial(store.fork, "k", f"fork {n}") for n in range(100)])
+            added = (rows_of(path) - before) / 100
+            loads = [(last, median([partial(store.load, "k", last=last)] * 15)) for last in (20, None)]
+        yield Table(
+            "A fork and a load from SQLite",
+            ("what", "ms|.2f"),
+            [
+                [f"a fork, which adds {added:g} rows" if added != 1 else "a fork, which adds one row", fork],
+                *(
+                    [f"load {'all' if last is None else f'the last {last}'} turns", taken]
+                    for last, taken in loads
+                ),
+            ],
+            [f"The conversation has {turns:,} turns."],
+        )
 
 
 def rows_of(path: Path) -> int:
@@ -137,65 +163,37 @@ def rows_of(path: Path) -> int:
         return sum(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ours)
 
 
-def postgres() -> None:
+def with_fork(made: Table, store: Store, turns: int) -> Table:
+    """A table with what a fork takes told below it."""
+    seed(store, "k", turns)
+    taken = median([partial(store.fork, "k", f"fork {n}") for n in range(50)])
+    made.notes.append(f"A fork of a conversation of {turns:,} turns takes {taken:.2f} ms.")
+    return made
+
+
+def postgres(run: Run) -> Iterator[Item]:
+    server = servers.postgres()
     import psycopg
 
-    server = servers.postgres()
     with open_store(server.url()) as store, psycopg.connect(server.url(), autocommit=True) as connection:
+        yield Versions({"PostgreSQL": str(connection.info.parameter_status("server_version"))})
         connection.execute("CREATE TABLE plain (conversation bigint, idx bigint, data text)")
         connection.execute("CREATE UNIQUE INDEX plain_place ON plain (conversation, idx)")
         sql = "INSERT INTO plain VALUES (%s::bigint, %s::bigint, %s)"
-        report("PostgreSQL on loopback", compare(store, lambda *row: connection.execute(sql, row)))
-        seed(store, "k", 5000)
-        times = [timed(lambda n=n: store.fork("k", f"fork {n}"))[0] for n in range(50)]
-        print(f"  fork at 5000 turns: {statistics.median(times) * 1e3:.2f} ms")
+        found = compare(store, lambda *row: connection.execute(sql, row), run)
+        yield with_fork(table("PostgreSQL", found), store, run.pick(5_000, 50))
 
 
-def redis_server() -> None:
+def redis_server(run: Run) -> Iterator[Item]:
+    server = servers.redis_server()
     import redis
 
-    server = servers.redis_server()
     client = redis.Redis.from_url(server.url())
+    yield Versions({"Redis": str(client.info("server")["redis_version"])})
     with open_store(server.url()) as store:
         push = lambda conversation, index, text: client.rpush(f"plain:{conversation}", text)  # noqa: E731
-        report("Redis on loopback, appendfsync always", compare(store, push))
-        seed(store, "k", 5000)
-        times = [timed(lambda n=n: store.fork("k", f"fork {n}"))[0] for n in range(50)]
-        print(f"  fork at 5000 turns: {statistics.median(times) * 1e3:.2f} ms")
-
-
-# -- peers --------------------------------------------------------------------------------------------------
-
-
-def peers() -> None:
-    """Run `stores_peers` with an interpreter that has the other libraries."""
-    root = Path(__file__).parents[2]
-    folder = root / ".venv-peers"
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "-q", *PEERS], check=True)
-    environment = {**os.environ, "PYTHONPATH": str(root), "OPENAI_API_KEY": "not used"}
-    subprocess.run([python, "-m", "tests.benchmarks.stores_peers"], check=True, cwd=root, env=environment)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", action="store_true", help="also measure other libraries' stores")
-    arguments = parser.parse_args()
-    print(f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}, load {os.getloadavg()[0]:.1f}")
-    sqlite("full")
-    sqlite("normal")
-    disk_and_fork()
-    for measure in (postgres, redis_server):
-        try:
-            measure()
-        except servers.Unavailable as error:
-            print(f"\nnot measured: {error}")
-    if arguments.peers:
-        sys.stdout.flush()
-        peers()
+        yield with_fork(table("Redis", compare(store, push, run)), store, run.pick(5_000, 50))
 
 
 if __name__ == "__main__":
-    main()
+    alone(measure)

@@ -1,96 +1,90 @@
-"""Other libraries' stores beside ours, one turn at a time in turns; started by `stores --peers`."""
+"""Keeping a conversation in SQLite, beside OpenAI Agents' and LangGraph's stores.
+
+One conversation of about 1 KB a turn, kept by this library's store, by the `SQLiteSession` of OpenAI Agents and by
+LangGraph's `SqliteSaver`, each in an environment and a process of its own; they take turns. All are as they come,
+and this library also with `synchronous=normal`, which may lose the last turns if the machine (not the program)
+fails. A turn of LangGraph is a run of a graph of one node; what such a run takes without a database is shown, too.
+Times are lower quartiles.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from collections.abc import Iterator
+from typing import Any
 
-from agents import SQLiteSession
-from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.graph import START, StateGraph
-from langgraph.graph.message import add_messages
+from tests.benchmarks.peers import AGENTS, HERE, LANGGRAPH, OURS, columns, contest, over
+from tests.benchmarks.report import Item, Ratio, Table
+from tests.benchmarks.suites import Run, alone
 
-from dspy_session.stores import open_store
-
-TURNS = 300
-MARKS = (10, 100, 300)
-
-
-class State(TypedDict):
-    messages: Annotated[list[Any], add_messages]
+NORMAL, SESSION, SAVER, GRAPH = (
+    f"{OURS} synchronous=normal",
+    "OpenAI Agents SQLiteSession",
+    "LangGraph SqliteSaver",
+    "LangGraph in memory",
+)
+CONTESTANTS = {
+    OURS: (HERE, "ours"),
+    NORMAL: (HERE, "normal"),
+    SESSION: (AGENTS, "agents"),
+    SAVER: (LANGGRAPH, "langgraph"),
+    GRAPH: (LANGGRAPH, "graph"),
+}
+PEERS = (SESSION, SAVER)
 
 
-def ours(path: Path) -> Callable[[int], None]:
-    store = open_store(f"sqlite:///{path}?synchronous=normal")
-    revision = [store.create("k", {})]
-
-    def add(number: int) -> None:
-        document = {"id": f"turn-{number}", "question": "q" * 512, "answer": "a" * 512}
-        revision[0] = store.append("k", [document], expected=revision[0])
-
-    return add
-
-
-def agents(path: Path) -> Callable[[int], None]:
-    session = SQLiteSession("k", path)
-    loop = asyncio.new_event_loop()
-
-    def add(number: int) -> None:
-        items: list[Any] = [
-            {"role": "user", "content": "q" * 512},
-            {"role": "assistant", "content": "a" * 512},
-        ]
-        loop.run_until_complete(session.add_items(items))
-
-    return add
+def measure(run: Run) -> Iterator[Item]:
+    lengths = run.pick((10, 100, 1_000), (10, 20))
+    seconds = run.pick(5.0, 0.1)
+    with contest("keeping", CONTESTANTS, others=run.peers) as stores:
+        found: dict[int, dict[str, Any]]
+        found = {n: stores.in_turns("append", seconds=seconds, turns=n, times=5) for n in lengths}
+        yield table("A turn appended", "appending to {} turns", "µs", found)
+        found = {n: stores.each("written", turns=n, times=10) for n in lengths}
+        written = table(
+            "What a turn adds to the file", "bytes that a turn adds to a file of {} turns", "bytes", found
+        )
+        written.notes.append("The mean of ten turns; files grow by pages.")
+        yield written
+        found = {n: stores.in_turns("load", seconds=seconds, turns=n, times=2, last=None) for n in lengths}
+        yield table("The whole conversation loaded", "loading {} turns from SQLite", "µs", found)
+        found = {n: stores.in_turns("load", seconds=seconds, turns=n, times=2, last=10) for n in lengths}
+        newest = table("The newest 10 turns loaded", "loading the newest 10 of {} turns", "µs", found)
+        newest.notes.append("LangGraph loads a checkpoint, which holds all messages.")
+        yield newest
+        yield from stores.report()
 
 
-def langgraph(path: Path) -> Callable[[int], None]:
-    graph = StateGraph(State)
-    graph.add_node("answer", lambda state: {"messages": [("assistant", "a" * 512)]})
-    graph.add_edge(START, "answer")
-    app = graph.compile(checkpointer=SqliteSaver(sqlite3.connect(path, check_same_thread=False)))
+def table(title: str, what: str, unit: str, found: dict[int, dict[str, Any]]) -> Table:
+    """A row for each length, and how each contestant's figures grow."""
+    scale = 1e6 if unit == "µs" else 1
+    names = list(CONTESTANTS)
+    rows: list[list[Any]] = [
+        [n, *(scaled(one.get(name), scale) for name in names)] for n, one in found.items()
+    ]
+    notes = [sentence for sentence in [growth(found)] if sentence]
+    ratios = [
+        Ratio(what.format(f"{n:,}"), name, share)
+        for n, one in found.items()
+        for name, share in over(one).items()
+        if name in PEERS
+    ]
+    return Table(title, ["turns|,", *columns(names, unit, ",.0f")], rows, notes, ratios)
 
-    def add(number: int) -> None:
-        app.invoke({"messages": [("user", "q" * 512)]}, {"configurable": {"thread_id": "k"}})
 
-    return add
-
-
-def size_of(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.parent.glob(path.name + "*"))
+def scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale
 
 
-def main() -> None:
-    stores = {
-        "dspy-session": ours,
-        f"OpenAI Agents {version('openai-agents')} SQLiteSession": agents,
-        f"LangGraph {version('langgraph')} SqliteSaver": langgraph,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{place}.db" for place in range(len(stores))]
-        adders = [begin(path) for begin, path in zip(stores.values(), paths, strict=True)]
-        times: list[list[float]] = [[] for _ in stores]
-        for number in range(TURNS):
-            for place, add in enumerate(adders):
-                begun = time.perf_counter()
-                add(number)
-                times[place].append(time.perf_counter() - begun)
-        print(f"\nOne turn of 1 KB, in ms, SQLite with synchronous=normal for ours; disk after {TURNS} turns")
-        for name, taken, path in zip(stores, times, paths, strict=True):
-            marks = "  ".join(
-                f"@{n}: {statistics.median(taken[max(0, n - 20) : n]) * 1e3:8.3f}" for n in MARKS
-            )
-            ratio = statistics.median(taken[-20:]) / statistics.median(times[0][-20:])
-            print(f"  {name:42s} {marks}   {ratio:8.1f}x   {size_of(path) / 1e6:8.2f} MB")
+def growth(found: dict[int, dict[str, Any]]) -> str:
+    """How the longest conversation's figures compare with the shortest's."""
+    short, long = min(found), max(found)
+    grown = [
+        f"{name} {found[long][name] / found[short][name]:.2f}"
+        for name in CONTESTANTS
+        if found[short].get(name) and found[long].get(name)
+    ]
+    return f"At {long:,} turns against {short:,}: {'; '.join(grown)}." if grown else ""
 
 
 if __name__ == "__main__":
-    main()
+    alone(measure)

@@ -63,9 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def alone(measure: Callable[[Run], Iterator[Item]]) -> None:
     """Run a suite in this process and print its tables."""
     about = inspect.getdoc(sys.modules[measure.__module__])
-    parser = argparse.ArgumentParser(
-        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(parser)
     given = parser.parse_args()
     for item in measure(Run(given.quick, not given.no_peers)):
@@ -102,7 +100,9 @@ def items_of(name: str, run: Run, patience: float = PATIENCE) -> Iterator[Item]:
         late = watch.finished.is_set()
         watch.cancel()
         if process.wait():
-            yield Missing(f"the rest of `{name}`", f"given up after {patience:g} seconds" if late else "it failed")
+            yield Missing(
+                f"the rest of `{name}`", f"given up after {patience:g} seconds" if late else "it failed"
+            )
 
 
 def main() -> None:
@@ -125,7 +125,11 @@ def main() -> None:
         for item in module.measure(Run(given.quick, not given.no_peers)):
             give(item)
     except Exception as error:
-        give(Missing(f"the rest of `{given.name}`", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"))
+        give(
+            Missing(
+                f"the rest of `{given.name}`", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            )
+        )
         import traceback
 
         traceback.print_exc()

@@ -54,7 +54,9 @@ def turns(talks: Contest, run: Run) -> Table:
         "A turn, by the length of the conversation",
         ["turns|,", *columns(NAMES, "µs", ",.0f"), *SHARES],
         rows,
-        ["The last columns are what this library takes, divided by what the other does: below 1, it takes less."],
+        [
+            "The last columns are what this library takes, divided by what the other does: below 1, it takes less."
+        ],
         ratios,
     )
 
@@ -72,7 +74,9 @@ def memory(talks: Contest, lengths: tuple[int, ...]) -> Table:
         "Memory of a turn",
         ["turns|,", *columns(NAMES, "bytes a turn", ",.0f"), *SHARES],
         rows,
-        [f"Each turn holds {SIZE:,} characters of its own. Bare DSPy keeps no snapshot of what a turn was shown."],
+        [
+            f"Each turn holds {SIZE:,} characters of its own. Bare DSPy keeps no snapshot of what a turn was shown."
+        ],
         ratios,
     )
 

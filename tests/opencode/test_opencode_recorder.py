@@ -94,3 +94,53 @@ def test_totals_equal_those_of_stats(recording: Recording) -> None:
     tools = dict(re.findall(r"│ (\S+)\s+█+\s+(\d+) \(", shown))
     ours = Counter(call.tool for record in records for call in record.tool_calls)
     assert {name: int(count) for name, count in tools.items()} == dict(ours)
+
+
+SUMS = ", ".join(
+    f"coalesce(sum({name}), 0) AS {name}"
+    for name in (
+        "cost",
+        "tokens_input",
+        "tokens_output",
+        "tokens_reasoning",
+        "tokens_cache_read",
+        "tokens_cache_write",
+    )
+)
+
+
+def shortened(count: float) -> str:
+    """A number as `opencode stats` prints it."""
+    if count >= 1_000_000:
+        return f"{count / 1_000_000:.1f}M"
+    return f"{count / 1000:.1f}K" if count >= 1000 else f"{count:.0f}"
+
+
+def test_the_overview_is_that_of_stats_but_for_copies(recording: Recording) -> None:
+    pytest.importorskip("duckdb", reason="duckdb is not installed: dspy-session[analytics]")
+    from dspy_session.opencode.analytics.reports import Reports
+    from dspy_session.opencode.analytics.warehouse import Warehouse
+
+    warehouse = Warehouse()
+    warehouse.sync(recording.history)
+    (overview,) = Reports(warehouse).overview().rows
+    # A fork repeats messages of another session, whose tokens were spent there: stats counts them twice.
+    (copied,) = warehouse.query(f"SELECT {SUMS} FROM steps WHERE copied")
+    (messages,) = warehouse.query("SELECT count(*) AS n FROM messages WHERE copied")
+    (spent,) = warehouse.query(
+        "SELECT avg(n) AS mean, quantile_cont(n, 0.5) AS median FROM (SELECT coalesce(sum(tokens_input + tokens_output "
+        "+ tokens_reasoning + tokens_cache_read + tokens_cache_write), 0) AS n FROM sessions s "
+        "LEFT JOIN steps t ON t.session_id = s.id GROUP BY s.id)"
+    )
+    shown = recording.program.run("stats", "--models").split("MODEL USAGE")[0]
+    numbers = dict(re.findall(r"│\s?([A-Za-z /]+?)\s+\$?([\d.,]+[KM]?)\s*│", shown))
+    assert messages["n"] > 0
+    assert int(numbers["Sessions"]) == overview.sessions
+    assert int(numbers["Messages"]) == overview.messages + messages["n"]
+    assert int(numbers["Days"]) == overview.days
+    assert float(numbers["Total Cost"]) == pytest.approx(overview.cost + copied["cost"], abs=0.005)
+    for name in ("Input", "Output", "Cache Read", "Cache Write"):
+        column = f"tokens_{name.lower().replace(' ', '_')}"
+        assert numbers[name] == shortened(getattr(overview, column) + copied[column])
+    assert numbers["Avg Tokens/Session"] == shortened(spent["mean"])
+    assert numbers["Median Tokens/Session"] == shortened(spent["median"])

@@ -30,6 +30,20 @@ def test_stores_find_their_statements_and_scripts(backend: str) -> None:
         assert store.verify().ok
 
 
+def test_the_dashboards_files_come_along() -> None:
+    folder = files("dspy_session.server").joinpath("dashboard")
+    names = {file.name for file in folder.iterdir()}
+    page = folder.joinpath("index.html").read_text(encoding="utf-8")
+    asked_for = set(re.findall(r'(?:src|href)="/static/([^"]+)"', page))
+    imported = {
+        name
+        for file in folder.iterdir()
+        for name in re.findall(r'from "\./([^"]+)"', file.read_text(encoding="utf-8"))
+    }
+    assert {"app.js", "styles.css"} <= asked_for | imported <= names
+    assert "dom.js" in imported
+
+
 def test_the_license_and_the_readme_come_along() -> None:
     installed = distribution("dspy-session")
     assert "MIT" in str(installed.metadata["License-Expression"])

@@ -29,6 +29,10 @@ NEEDS: dict[str, dict[str, str]] = {
         "pyarrow": "from pathlib import Path; from dspy_session.opencode.exports.parquet import ParquetWriter;"
         "ParquetWriter(Path('never.parquet'))"
     },
+    "server": {
+        "starlette": "from dspy_session.server import serve",
+        "uvicorn": "from dspy_session.server import create_app",
+    },
 }
 # Extras that add something by being there; without them the rest works, and says nothing.
 DOES_WITHOUT: dict[str, dict[str, str]] = {

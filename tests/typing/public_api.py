@@ -29,6 +29,7 @@ from dspy_session import (
     kfold_examples,
     opencode,
     register_helpers,
+    server,
     sessionify,
     split_examples,
     stores,
@@ -37,6 +38,7 @@ from dspy_session import (
 )
 from dspy_session.history import HistoryView
 from dspy_session.integrations import mlflow
+from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.testing.lm import ScriptedLM
 
 
@@ -250,6 +252,16 @@ def a_store() -> None:
     print(kinds, document)
 
 
+def in_the_browser(path: Path) -> None:
+    with server.running(path, token="a-token", hosts=["box.example"]) as url:
+        print(url.rstrip("/"))
+    app = server.create_app(
+        Warehouse(path), compatible=True, redact=False, sync=lambda progress: progress(1, 2)
+    )
+    print(app.state)
+    server.serve(Warehouse(), "127.0.0.1", 0, None, 2.0, False, source=path, announce=print)
+
+
 def in_mlflow(session: Session, program: dspy.Module, examples: list[dspy.Example]) -> Session:
     mlflow.autolog(session_id=mlflow.trace_session_id, user=lambda state: None, disable=False, silent=True)
     callback = mlflow.SessionTraces(user=mlflow.trace_session_id)
@@ -283,6 +295,7 @@ def failures() -> None:
         errors.ConversationNotFoundError,
         errors.ConversationExistsError,
         errors.StoreUnavailableError,
+        errors.AddressError,
         errors.StoreError,
         errors.SourceNotFoundError,
         errors.SourceFormatError,

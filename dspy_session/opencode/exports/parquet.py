@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dspy_session.errors import MissingExtraError
+from dspy_session.opencode._arrow import ParquetWriter
 from dspy_session.opencode.grouping import live
 from dspy_session.opencode.outcomes import outcome
 from dspy_session.opencode.plugin_format import actions
@@ -80,32 +80,10 @@ def _row(record: SessionRecord, turn: Turn) -> Json:
     }
 
 
-class ParquetWriter:
-    """Writes rows in groups, so that memory stays bounded.
+def parquet_file(path: Path) -> ParquetWriter:
+    """A file to write such rows to.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError:
-            raise MissingExtraError("pyarrow", "parquet") from None
-        plain = {"string": pyarrow.string(), "int64": pyarrow.int64(), "bool": pyarrow.bool_()}
-        plain["double"] = pyarrow.float64()
-        plain["list<string>"] = pyarrow.list_(pyarrow.string())
-        plain["timestamp[ms, tz=UTC]"] = pyarrow.timestamp("ms", tz="UTC")
-        self._schema = pyarrow.schema([(name, plain[kind.split(" (")[0]]) for name, kind in COLUMNS.items()])
-        self._table = pyarrow.Table
-        self._writer = pyarrow.parquet.ParquetWriter(path, self._schema)
-
-    def write(self, rows: list[Json]) -> None:
-        """Append rows with the keys of `COLUMNS`."""
-        if rows:
-            self._writer.write_table(self._table.from_pylist(rows, schema=self._schema))
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._writer.close()
+    return ParquetWriter(path, {name: kind.split(" (")[0] for name, kind in COLUMNS.items()}, "parquet")

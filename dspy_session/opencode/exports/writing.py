@@ -13,7 +13,7 @@ from typing import Any, Literal
 from dspy_session.errors import ConfigurationError
 from dspy_session.opencode.exports.atif import to_atif
 from dspy_session.opencode.exports.chat_formats import to_chat, to_sharegpt
-from dspy_session.opencode.exports.parquet import ParquetWriter, turn_rows
+from dspy_session.opencode.exports.parquet import parquet_file, turn_rows
 from dspy_session.opencode.exports.redaction import RedactionReport, Redactor
 from dspy_session.opencode.grouping import live
 from dspy_session.opencode.history import History
@@ -148,7 +148,7 @@ def _write_lines(
 
 def _write_parquet(chosen: Chosen, file: Path, clean: Clean, report: ExportReport) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _drafted(file) as draft, closing(ParquetWriter(draft)) as writer:
+    with _drafted(file) as draft, closing(parquet_file(draft)) as writer:
         waiting: list[dict[str, Any]] = []
         for record, turns in chosen:
             waiting += clean(turn_rows(record, turns), record.id)

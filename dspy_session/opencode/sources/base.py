@@ -6,9 +6,13 @@ reads a session's content when asked. It never writes to the user's files.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -57,6 +61,20 @@ class Skip:
         return f"{self.path}{f' [{self.row}]' if self.row else ''}: {self.reason}"
 
 
+_HEARD: ContextVar[list[Skip] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def heard() -> Iterator[list[Skip]]:
+    """Collects what is left out meanwhile, also what was left out before; whoever hears is not warned."""
+    found: list[Skip] = []
+    token = _HEARD.set(found)
+    try:
+        yield found
+    finally:
+        _HEARD.reset(token)
+
+
 @dataclass
 class Skips:
     """The list of what was left out, each thing once; each new one is also warned of."""
@@ -66,8 +84,12 @@ class Skips:
     def add(self, path: str | Path, row: str | None, reason: str) -> None:
         """Record that something was left out."""
         skip = Skip(str(path), row, reason)
-        if skip not in self.found:
-            self.found[skip] = None
+        known = skip in self.found
+        self.found[skip] = None
+        hearing = _HEARD.get()
+        if hearing is not None:
+            hearing.append(skip)
+        elif not known:
             warnings.warn(f"skipped {skip}", SkippedRecordWarning, stacklevel=2)
 
     def __len__(self) -> int:
@@ -75,6 +97,43 @@ class Skips:
 
     def __iter__(self) -> Iterator[Skip]:
         return iter(tuple(self.found))
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells cheaply whether something changed: equal values mean equal content.
+
+    Attributes:
+        value: compared with that of an earlier look.
+        newest: the last change that was seen, in milliseconds since the epoch. What was changed in the very
+            moment of the look may be changed again without a trace.
+    """
+
+    value: str
+    newest: int = 0
+
+    @classmethod
+    def of(cls, *facts: object, newest: int = 0) -> Fingerprint:
+        """The fingerprint of some facts, whose `repr` tells them apart."""
+        return cls(hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()[:32], newest)
+
+    @classmethod
+    def of_files(cls, files: Iterable[str | Path]) -> Fingerprint:
+        """Of files, by their sizes and times. Those that are not there, and empty ones, count alike."""
+        facts, newest = [], 0
+        for file in files:
+            try:
+                found = os.stat(file)
+            except OSError:
+                continue
+            if found.st_size:
+                facts.append((str(file), found.st_size, found.st_mtime_ns, found.st_ino))
+                newest = max(newest, found.st_mtime_ns // 1_000_000)
+        return cls.of(facts, newest=newest)
+
+
+UNKNOWN = Fingerprint("")
+"""Of something that could not be looked at: it counts as changed."""
 
 
 class Source(ABC):
@@ -112,6 +171,26 @@ class Source(ABC):
             SourceFormatError: if the place as a whole is not what it seems.
         """
 
+    def fingerprint(self) -> Fingerprint | None:
+        """Of the place as a whole; None where that costs as much as asking for each session."""
+        return None
+
+    @abstractmethod
+    def fingerprints(self, session_ids: Iterable[str]) -> Mapping[str, Fingerprint]:
+        """Of what belongs to each session besides its head, without reading it."""
+
     def close(self) -> None:
         """Let go of what is open. The source can be used again."""
         return None
+
+
+class FileSource(Source):
+    """A file that holds one session."""
+
+    def fingerprint(self) -> Fingerprint | None:
+        """The file's size and time."""
+        return Fingerprint.of_files([self.path])
+
+    def fingerprints(self, session_ids: Iterable[str]) -> Mapping[str, Fingerprint]:
+        """The file's size and time."""
+        return dict.fromkeys(session_ids, Fingerprint.of_files([self.path]))

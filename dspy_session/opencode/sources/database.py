@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -21,7 +21,7 @@ from dspy_session.errors import SourceFormatError
 from dspy_session.opencode import parsing
 from dspy_session.opencode.parsing import Json, ParseError
 from dspy_session.opencode.records import Content, Message, SessionRecord
-from dspy_session.opencode.sources.base import Source
+from dspy_session.opencode.sources.base import Fingerprint, Source
 
 T = TypeVar("T")
 
@@ -138,6 +138,37 @@ class DatabaseSource(Source):
             except ParseError as error:
                 self.skips.add(self.path, f"session_message {message_id}", str(error))
         return parsing.v2_messages(found, session_id)
+
+    # -- what changed --
+
+    def fingerprint(self) -> Fingerprint | None:
+        """Sizes and times of the file and of its write-ahead log."""
+        return Fingerprint.of_files([self.path, self.path.with_name(self.path.name + "-wal")])
+
+    def fingerprints(self, session_ids: Iterable[str]) -> Mapping[str, Fingerprint]:
+        """How many messages and parts each session has, and when the last of them was written."""
+        facts = self._reading(self._facts)
+        made = {}
+        for session_id in session_ids:
+            own = facts.get(session_id, ())
+            times = [fact[-1] for fact in own if type(fact[-1]) is int]
+            made[session_id] = Fingerprint.of(own, newest=max(times, default=0))
+        return made
+
+    def _facts(self, db: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
+        """Of each session, a fact for each table that has rows of it; the last thing in it is a time."""
+        facts: dict[str, list[tuple[Any, ...]]] = {}
+        tables = self._tables(db)
+        for table in ("message", "part", "session_message"):
+            if "session_id" in tables.get(table, ()):
+                time = "max(time_updated)" if "time_updated" in tables[table] else "max(rowid), NULL"
+                counted = f"SELECT session_id, count(*), {time} FROM {table} GROUP BY session_id"
+                for session_id, *fact in db.execute(counted):
+                    facts.setdefault(session_id, []).append((table, *fact))
+        if "session_id" in tables.get("todo", ()):
+            for session_id, *fact in db.execute("SELECT session_id, * FROM todo ORDER BY session_id, rowid"):
+                facts.setdefault(session_id, []).append(("todo", *fact, None))
+        return facts
 
     # -- the connection --
 

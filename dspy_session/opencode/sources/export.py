@@ -16,14 +16,14 @@ from dspy_session.errors import SourceFormatError
 from dspy_session.opencode import parsing
 from dspy_session.opencode.parsing import Json, ParseError
 from dspy_session.opencode.records import Content, SessionRecord
-from dspy_session.opencode.sources.base import EVERYTHING, Source
+from dspy_session.opencode.sources.base import EVERYTHING, FileSource
 
 _START = re.compile(r'\{\s*"info"\s*:\s*')
 _MESSAGES = re.compile(r'\s*,\s*"messages"\s*:\s*\[')
 _COMMA = re.compile(r"\s*,?\s*")
 
 
-class ExportSource(Source):
+class ExportSource(FileSource):
     """One exported session."""
 
     kind: ClassVar[str] = "export"

@@ -28,14 +28,14 @@ from dspy_session.opencode import _fields as read
 from dspy_session.opencode import parsing
 from dspy_session.opencode.parsing import Json, ParseError
 from dspy_session.opencode.records import Content, Message, SessionRecord
-from dspy_session.opencode.sources.base import Source
+from dspy_session.opencode.sources.base import FileSource
 from dspy_session.opencode.times import parse_stamp
 
 _DSPY = re.compile(r'^\s*\{\s*"session"\s*:')
 _RAW = re.compile(r'^\s*\{\s*"sessionId"\s*:')
 
 
-class PluginLogSource(Source):
+class PluginLogSource(FileSource):
     """One `dspy-*.json`."""
 
     kind: ClassVar[str] = "plugin log"
@@ -91,7 +91,7 @@ class PluginLogSource(Source):
         return Content(tuple(messages))
 
 
-class RawLogSource(Source):
+class RawLogSource(FileSource):
     """One `session-*.json`: the messages as the plugin saw them, with money and reasoning tokens."""
 
     kind: ClassVar[str] = "plugin raw log"

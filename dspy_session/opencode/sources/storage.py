@@ -13,7 +13,8 @@ Reading starts from the message files: after an undo their parts' folders stay b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +23,7 @@ from dspy_session.opencode import _fields as read
 from dspy_session.opencode import parsing
 from dspy_session.opencode.parsing import Json, ParseError
 from dspy_session.opencode.records import Content, Message, SessionRecord
-from dspy_session.opencode.sources.base import EVERYTHING, Source
+from dspy_session.opencode.sources.base import EVERYTHING, Fingerprint, Source
 
 
 class StorageSource(Source):
@@ -46,6 +47,17 @@ class StorageSource(Source):
                 info = {**named, **info}
                 root = self._worktree(info)
                 yield SessionRecord(info, partial(self._content, info["id"]), str(file), root, self.holds)
+
+    def fingerprints(self, session_ids: Iterable[str]) -> Mapping[str, Fingerprint]:
+        """Sizes and times of each session's files."""
+        return {each: Fingerprint.of_files(sorted(self._of_session(each))) for each in session_ids}
+
+    def _of_session(self, session_id: str) -> Iterator[str]:
+        """The files that a session's content is read from."""
+        yield str(self.path / "todo" / f"{session_id}.json")
+        for file in _listed(self.path / "message" / session_id):
+            yield file
+            yield from _listed(self.path / "part" / Path(file).stem)
 
     def _worktree(self, info: Json) -> str | None:
         file = self.path / "project" / f"{info['projectID']}.json"
@@ -111,6 +123,11 @@ class ProjectStorageSource(StorageSource):
                 info = {**info, "directory": cwd} if cwd else info
             yield SessionRecord(info, partial(self._content, info["id"]), str(file), None, self.holds)
 
+    def _of_session(self, session_id: str) -> Iterator[str]:
+        for file in _listed(self.path / "session" / "message" / session_id):
+            yield file
+            yield from _listed(self.path / "session" / "part" / session_id / Path(file).stem)
+
     def _cwd(self, session_id: str) -> str | None:
         for _, stored in self._files(self.path / "session" / "message" / session_id):
             within = read.mapping(read.mapping(stored.get("metadata")).get("assistant")) or stored
@@ -129,3 +146,12 @@ class ProjectStorageSource(StorageSource):
                 parts = self.path / "session" / "part" / session_id / info["id"]
                 found.append(self._message(info, parts))
         return Content(parsing.in_order(found))
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files in a folder; none if it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.path for entry in entries if entry.name.endswith(".json")]
+    except OSError:
+        return []

@@ -109,27 +109,44 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "graph": lambda path: LangGraph(None),
 }
 FOLDER = tempfile.TemporaryDirectory()
-kept: dict[int, tuple[Any, Path]] = {}
 
 
-def conversation(turns: int) -> tuple[Any, Path]:
-    if turns not in kept:
-        path = Path(FOLDER.name) / f"{turns}.db"
-        made = KINDS[sys.argv[1]](path)
-        made.fill(turns)
-        kept[turns] = made, path
+class Kept:
+    """A conversation in a database of its own.
+
+    Attributes:
+        room: how many turns may still be added: a tenth, and at least ten.
+    """
+
+    count = 0
+
+    def __init__(self, turns: int) -> None:
+        Kept.count += 1
+        self.path = Path(FOLDER.name) / f"{Kept.count}.db"
+        self.library = KINDS[sys.argv[1]](self.path)
+        self.library.fill(turns)
+        self.room = max(turns // 10, 10)
+
+
+kept: dict[int, Kept] = {}
+
+
+def conversation(turns: int, more: int = 0) -> Kept:
+    """A conversation of that length, give or take a tenth, which a few turns may be added to."""
+    if turns not in kept or kept[turns].room < more:
+        kept[turns] = Kept(turns)
+    kept[turns].room -= more
     return kept[turns]
 
 
 def append(turns: int, times: int) -> list[float]:
     """The seconds of turns that are added to a conversation of that length."""
-    made, _ = conversation(turns)
-    return seconds_of(times, made.append)
+    return seconds_of(times, conversation(turns, times).library.append)
 
 
 def load(turns: int, times: int, last: int | None) -> list[float] | None:
     """The seconds of loading it, whole or the newest turns; None if that cannot be asked for."""
-    made, _ = conversation(turns)
+    made = conversation(turns).library
     if (found := made.load(last)) is None:
         return None
     if found < (last or turns):
@@ -139,13 +156,13 @@ def load(turns: int, times: int, last: int | None) -> list[float] | None:
 
 def written(turns: int, times: int) -> float | None:
     """The bytes by which the database grows with each turn; None without a database."""
-    made, path = conversation(turns)
-    if not path.exists():
+    made = Kept(turns)
+    if not made.path.exists():
         return None
-    before = size_of(path)
+    before = size_of(made.path)
     for _ in range(times):
-        made.append()
-    return (size_of(path) - before) / times
+        made.library.append()
+    return (size_of(made.path) - before) / times
 
 
 def size_of(path: Path) -> int:

@@ -1,10 +1,11 @@
 """Many users of one program, in one process and one event loop, 200 at a time.
 
-    users.py session|hand|bare
+    users.py app|forks|hand|bare
 
-`session` is a `with_memory` app that is given each user's state for each call; the same script for this library
-and the published one, and only what the published README shows. `hand` is DSPy with a `dspy.History` for each user
-and predictor, passed on and appended to by hand. `bare` is the program alone, without a history.
+`app` is a `with_memory` app that is given each user's state for each call. `forks` is a session for each user, forked
+from one, which is how the published package serves many: it has no `with_memory`. `hand` is DSPy with a
+`dspy.History` for each user and predictor, passed on and appended to by hand. `bare` is the program alone, without a
+history.
 """
 
 from __future__ import annotations
@@ -89,11 +90,15 @@ def app_seconds(app: Any, states: list[Any]) -> float:
                 await app.acall(question=QUESTION.format(turn))
 
     seconds = asyncio.run(all_users(len(states), one))
-    kept = [len(state.turns) for state in states]
-    if set(kept) != {TURNS}:
-        wrong = sum(count != TURNS for count in kept)
-        raise RuntimeError(f"{wrong} of {len(kept)} users do not have their {TURNS} turns")
+    checked(states)
     return seconds
+
+
+def checked(states: list[Any]) -> None:
+    """That every user has the turns that were his."""
+    wrong = sum(len(state.turns) != TURNS for state in states)
+    if wrong:
+        raise RuntimeError(f"{wrong} of {len(states)} users do not have their {TURNS} turns")
 
 
 def hand_seconds(program: ByHand, states: list[list[dspy.History]]) -> float:
@@ -106,16 +111,32 @@ def hand_seconds(program: ByHand, states: list[list[dspy.History]]) -> float:
     return seconds
 
 
-def app_of(program: str) -> Any:
-    if KIND == "hand":
-        return ByHand(program)
+def forks_seconds(_: Any, forks: list[Any]) -> float:
+    async def one(number: int) -> None:
+        for turn in range(TURNS):
+            await forks[number].acall(question=QUESTION.format(turn))
+
+    seconds = asyncio.run(all_users(len(forks), one))
+    checked(forks)
+    return seconds
+
+
+class Forks:
+    """A session that each user has a fork of."""
+
+    def __init__(self, program: str) -> None:
+        from dspy_session import sessionify
+
+        self.new_state = sessionify(PROGRAMS[program]()).fork
+
+
+def app(program: str) -> Any:
     from dspy_session import with_memory
 
     return with_memory(PROGRAMS[program]())
 
 
-def served(app: Any, states: list[Any]) -> float:
-    return hand_seconds(app, states) if KIND == "hand" else app_seconds(app, states)
+KINDS = {"app": (app, app_seconds), "forks": (Forks, forks_seconds), "hand": (ByHand, hand_seconds)}
 
 
 def serve(program: str, users: int) -> list[float]:
@@ -123,18 +144,20 @@ def serve(program: str, users: int) -> list[float]:
     if KIND == "bare":
         seconds = bare_seconds(PROGRAMS[program](), users)
     else:
-        app = app_of(program)
-        seconds = served(app, [app.new_state() for _ in range(users)])
+        make, served = KINDS[KIND]
+        made = make(program)
+        seconds = served(made, [made.new_state() for _ in range(users)])
     return [seconds / users / TURNS]
 
 
 def weigh(program: str, users: int) -> float:
     """The bytes that each user's state takes, after its turns."""
-    app = app_of(program)
-    served(app, [app.new_state() for _ in range(AT_A_TIME)])
+    make, served = KINDS[KIND]
+    made = make(program)
+    served(made, [made.new_state() for _ in range(min(users, AT_A_TIME))])
     with weighing() as held:
-        states = [app.new_state() for _ in range(users)]
-        served(app, states)
+        states = [made.new_state() for _ in range(users)]
+        served(made, states)
     return float(held[0] / users)
 
 

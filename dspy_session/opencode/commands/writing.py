@@ -1,41 +1,23 @@
-"""`dspy-session opencode …`: what the command line offers of OpenCode's history."""
+"""`dspy-session opencode log` and `export`: OpenCode's history as files."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 
+from dspy_session.opencode.commands.arguments import Commands, command
+from dspy_session.opencode.commands.terminal import print_json, working
 from dspy_session.opencode.exports.redaction import Redactor
 from dspy_session.opencode.exports.writing import FORMATS, export
 from dspy_session.opencode.history import History, open_source
-from dspy_session.opencode.logger import Logger
+from dspy_session.opencode.logger import Logger, LogReport
 from dspy_session.opencode.outcomes import succeeded
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `opencode` and its subcommands to the program's."""
-    opencode = commands.add_parser("opencode", help="read OpenCode's history")
-    inner = opencode.add_subparsers(dest="opencode_command", required=True, metavar="COMMAND")
-    _add_log(_command(inner, "log", run_log, "write the DSPy plugin's files from OpenCode's history"))
-    _add_export(_command(inner, "export", run_export, "write sessions as ATIF, chat, ShareGPT or Parquet"))
-
-
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    told: str,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=told, description=told)
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "--source",
-        metavar="PATH",
-        help="database, data folder, exports or logs (default: where OpenCode keeps them)",
-    )
-    parser.add_argument("--since", metavar="DATE", help="only sessions touched since, as 2026-10-01")
-    return parser
+def add(commands: Commands) -> None:
+    """Add `log` and `export`."""
+    _add_log(command(commands, "log", run_log, "write the DSPy plugin's files from OpenCode's history"))
+    _add_export(command(commands, "export", run_export, "write sessions as ATIF, chat, ShareGPT or Parquet"))
 
 
 def _add_log(parser: argparse.ArgumentParser) -> None:
@@ -79,11 +61,17 @@ def run_log(arguments: argparse.Namespace) -> int:
         if arguments.watch:
             try:
                 for record in logger.watch(arguments.interval):
-                    print(f"{record.id}  {record.title}", flush=True)
+                    if arguments.json:
+                        print_json({"session": record.id, "title": record.title})
+                    else:
+                        print(f"{record.id}  {record.title}", flush=True)
             except KeyboardInterrupt:
-                print(logger.report)
+                # This is how watching ends.
+                _tell_log(logger.report, arguments.json)
         else:
-            print(logger.run())
+            with working("writing logs"):
+                report = logger.run()
+            _tell_log(report, arguments.json)
         _tell_skipped(history)
     return 0
 
@@ -91,18 +79,30 @@ def run_log(arguments: argparse.Namespace) -> int:
 def run_export(arguments: argparse.Namespace) -> int:
     """`dspy-session opencode export`."""
     with open_source(arguments.source) as history:
-        report = export(
-            history,
-            arguments.output,
-            arguments.format,
-            project=arguments.project,
-            since=arguments.since,
-            where=succeeded if arguments.successful else None,
-            redact=False if arguments.no_redact else Redactor(fields=arguments.redact_field),
-        )
-        print(report)
+        with working("exporting"):
+            report = export(
+                history,
+                arguments.output,
+                arguments.format,
+                project=arguments.project,
+                since=arguments.since,
+                where=succeeded if arguments.successful else None,
+                redact=False if arguments.no_redact else Redactor(fields=arguments.redact_field),
+            )
+        if arguments.json:
+            replaced = dict(report.redaction.counts)
+            print_json({"files": report.files, "sessions": report.sessions, "replaced": replaced})
+        else:
+            print(report)
         _tell_skipped(history)
     return 0
+
+
+def _tell_log(report: LogReport, as_json: bool) -> None:
+    if as_json:
+        print_json({"written": report.written, "kept": report.kept, "examples": report.examples})
+    else:
+        print(report)
 
 
 def _tell_skipped(history: History) -> None:
