@@ -26,8 +26,17 @@ NEEDS: dict[str, dict[str, str]] = {
     "crypto": {"cryptography": "import dspy_session.stores.encryption"},
     "mlflow": {"mlflow": "import dspy_session.integrations.mlflow"},
     "parquet": {
-        "pyarrow": "from pathlib import Path; from dspy_session.opencode.exports.parquet import ParquetWriter;"
-        "ParquetWriter(Path('never.parquet'))"
+        "pyarrow": "from pathlib import Path; from dspy_session.opencode.exports.parquet import parquet_file;"
+        "parquet_file(Path('never.parquet'))"
+    },
+    "analytics": {
+        "duckdb": "from dspy_session.opencode.analytics import Warehouse; Warehouse('never.duckdb')",
+        "pyarrow": "from dspy_session.opencode.analytics import Warehouse; Warehouse('never.duckdb')",
+    },
+    "plots": {
+        "altair": "from dspy_session.opencode.analytics import Report;"
+        "from dspy_session.opencode.analytics.session_reports import DayRow;"
+        "Report('cost_by_day', 'Cost', DayRow, ()).plot()"
     },
     "server": {
         "starlette": "from dspy_session.server import serve",
@@ -40,7 +49,11 @@ DOES_WITHOUT: dict[str, dict[str, str]] = {
         "opentelemetry-api": "from dspy_session import telemetry;"
         "telemetry.opened('k'); telemetry.count('turns', 2);"
         "assert telemetry.counts() == {'conversations': 1, 'turns': 2}"
-    }
+    },
+    "cli": {
+        "rich": "from dspy_session.opencode.commands.terminal import print_table, working;"
+        "print_table('Tools', ['tool'], [['read']], [False])\nwith working('Reading'): pass"
+    },
 }
 BLOCKED = """
 import sys

@@ -299,6 +299,7 @@ def failures() -> None:
         errors.StoreError,
         errors.SourceNotFoundError,
         errors.SourceFormatError,
+        errors.WarehouseBusyError,
         errors.OpenCodeError,
         errors.DspySessionError,
     ) as error:

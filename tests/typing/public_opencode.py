@@ -103,6 +103,7 @@ def around(history: History, record: SessionRecord) -> None:
     related: tuple[SessionRecord, ...] = (*history.children(same), *history.descendants(same))
     origin: tuple[SessionRecord | None, ...] = (history.parent(same), history.fork_source(same))
     usage: Usage = history.usage(record, children=False)
+    print(history.fingerprint(), [each.record for each in history.listed()])
     print(related, origin, usage)
 
 

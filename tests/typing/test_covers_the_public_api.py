@@ -13,6 +13,7 @@ import pytest
 
 import dspy_session
 from dspy_session import Call, Session, SessionState, Turn, Usage, errors, opencode, stores, windows
+from dspy_session.opencode import analytics
 from dspy_session.stores import aio, copying, encryption, in_memory, postgres, redaction, redis, sqlite
 from dspy_session.testing import store_suite
 from dspy_session.testing.lm import ScriptedLM
@@ -61,7 +62,7 @@ def test_every_field_is_used(owner: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [dspy_session, opencode, *STORE_MODULES], ids=lambda module: module.__name__
+    "module", [dspy_session, opencode, analytics, *STORE_MODULES], ids=lambda module: module.__name__
 )
 def test_every_public_name_is_used(module: ModuleType) -> None:
     assert set(module.__all__) - BETWEEN_ROOMS - USED == set()
@@ -74,6 +75,15 @@ def test_every_public_member_of_opencode_is_used(name: str) -> None:
         (set(dir(base)) for base in (dspy.Module, dspy.Signature, Warning) if is_a(owner, base)), set()
     )
     assert set(public(owner) if isinstance(owner, type) else ()) - inherited - USED == set()
+
+
+BETWEEN_TABLES = {"put", "settle", "name_fork_sources", "ask", "parameters"}
+
+
+@pytest.mark.parametrize("name", analytics.__all__)
+def test_every_public_member_of_the_analytics_is_used(name: str) -> None:
+    owner = getattr(analytics, name)
+    assert set(public(owner) if isinstance(owner, type) else ()) - BETWEEN_TABLES - USED == set()
 
 
 @pytest.mark.parametrize("name", [*stores.__all__, "AsyncStore"])

@@ -19,11 +19,11 @@ from dspy_session.opencode.analytics._part_rows import (
     token_values,
 )
 from dspy_session.opencode.analytics._table import Table
+from dspy_session.opencode.analytics._turn_rows import diff_rows, milliseconds, named, step_rows, turn_row
 from dspy_session.opencode.analytics.tables import PARTS, TABLES
 from dspy_session.opencode.grouping import reverted_ids
-from dspy_session.opencode.outcomes import outcome
 from dspy_session.opencode.parts import PatchPart, StepFinish, StepStart, TextPart, ToolCall
-from dspy_session.opencode.records import Message, SessionRecord, Step, Turn
+from dspy_session.opencode.records import Message, SessionRecord
 from dspy_session.opencode.skills import skill_uses
 from dspy_session.opencode.tokens import Usage, read_usage
 
@@ -66,8 +66,9 @@ def session_rows(record: SessionRecord, *, skipped: int = 0) -> Rows:
     for seq, message in enumerate(record.messages):
         made.message(seq, message)
     for turn in record.turns:
-        made.turn(turn)
-    made.steps()
+        made.rows["turns"].append(turn_row(made.id, turn))
+        made.rows["diffs"] += diff_rows(made.id, turn)
+    made.rows["steps"] += step_rows(record, made.turn_of)
     made.skills()
     made.todos()
     made.session(skipped)
@@ -158,7 +159,7 @@ class _Maker:
     def message(self, seq: int, message: Message) -> None:
         at = self.place(message)
         raw, error = message.raw, message.error
-        provider, model = _named(message)
+        provider, model = named(message)
         path, summary = read.mapping(raw.get("path")), read.mapping(raw.get("summary"))
         cost, version = message.stored_cost, self.record.version
         usage = read_usage(raw.get("tokens"), cost, "message", version, provider or "")
@@ -273,95 +274,13 @@ class _Maker:
                     read.optional_text(call.input.get("description")),
                     succeeded,
                     made,
-                    _ms(call.duration),
+                    milliseconds(call.duration),
                     at.copied,
                     undone,
                 )
             )
 
     # -- what messages make together --
-
-    def turn(self, turn: Turn) -> None:
-        last = turn.replies[-1] if turn.replies else turn.user
-        came = outcome(turn)
-        summary = read.mapping(turn.user.raw.get("summary"))
-        marks = turn.copied, turn.reverted
-        self.rows["turns"].append(
-            (
-                self.id,
-                turn.index,
-                turn.user.id,
-                turn.replies[-1].id if turn.replies else None,
-                turn.kind,
-                last.agent,
-                last.model or turn.user.model or None,
-                turn.prompt,
-                turn.response,
-                read.optional_text(summary.get("title")),
-                turn.started or None,
-                turn.ended,
-                _ms(turn.duration),
-                len(turn.steps),
-                len(turn.tool_calls),
-                turn.usage.cost,
-                *token_values(turn.usage),
-                came.success,
-                came.signal,
-                came.detail,
-                *marks,
-            )
-        )
-        self.rows["diffs"] += [
-            (
-                self.id,
-                turn.user.id,
-                turn.index,
-                place,
-                read.optional_text(each.get("file")),
-                read.optional_text(each.get("status")),
-                read.optional_count(each.get("additions")),
-                read.optional_count(each.get("deletions")),
-                read.optional_text(each.get("patch")),
-                *marks,
-            )
-            for place, each in enumerate(turn.user.diffs)
-        ]
-
-    def steps(self) -> None:
-        numbered: dict[str, int] = {}
-        last = {step.message.id: step.index for step in self.record.steps}
-        for step in self.record.steps:
-            number = numbered[step.message.id] = numbered.get(step.message.id, -1) + 1
-            self.rows["steps"].append(self.step(step, number, last[step.message.id] == step.index))
-
-    def step(self, step: Step, number: int, last: bool) -> Row:
-        message, usage = step.message, step.usage
-        provider, model = _named(message)
-        return (
-            f"{message.id}:{number}",
-            self.id,
-            message.id,
-            None if message.is_summary else self.turn_of.get(message.id),
-            step.index,
-            message.agent,
-            provider,
-            model,
-            message.model or None,
-            message.created or None,
-            message.completed,
-            (step.finish.reason if step.finish else None) or (message.finish if last else None),
-            usage.cost,
-            usage.source,
-            usage.accounting,
-            sorted(usage.issues),
-            *token_values(usage),
-            len(step.tool_calls),
-            message.error.name if last and message.error is not None else None,
-            step.retried,
-            message.is_summary,
-            step.copied,
-            step.reverted,
-        )
 
     def skills(self) -> None:
         uses = skill_uses(self.record.messages)
@@ -385,23 +304,12 @@ class _Maker:
                     use.how,
                     use.succeeded,
                     use.at or None,
-                    _ms(use.duration),
+                    milliseconds(use.duration),
                     use.folder,
                     at.copied,
                     at.undone or (use.call is not None and use.call.id in self.dead),
                 )
             )
-
-
-def _named(message: Message) -> tuple[str | None, str | None]:
-    """The ids of provider and model."""
-    raw = message.raw
-    named = raw if "modelID" in raw else read.mapping(raw.get("model"))
-    return read.optional_text(named.get("providerID")), read.optional_text(named.get("modelID"))
-
-
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)
 
 
 def _last_name(folder: str | None) -> str | None:
