@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import dspy
 import pytest
 
-from dspy_session import SessionState, Turn, sessionify, windows, with_memory
+from dspy_session import Session, SessionState, Turn, sessionify, windows, with_memory
 from dspy_session._exchange import ALL_FIELDS
 from dspy_session._marks import Episode, NodeMark
 from dspy_session.errors import ConfigurationError, UnknownPathError
@@ -354,7 +354,7 @@ def test_a_state_that_is_bound_to_a_store_can_be_pickled(lm):
         assert back.sink is None
 
 
-def test_a_replaced_answer_keeps_its_score_on_its_branch(lm):
+def test_a_replaced_answer_keeps_its_score_on_its_branch(lm, tmp_path):
     chat = sessionify(dspy.Predict("question -> answer"))
     chat(question="one")
     chat.turns[0].score = 0.5
@@ -362,3 +362,10 @@ def test_a_replaced_answer_keeps_its_score_on_its_branch(lm):
     chat.retry()
     assert [branch.turns[0].score for branch in chat.branches] == [0.5, None]
     assert chat.turns[0].score is None
+    chat.save(tmp_path / "talk.json")
+    loaded = Session.load_from(tmp_path / "talk.json", dspy.Predict("question -> answer"))
+    assert [branch.turns[0].score for branch in loaded.branches] == [0.5, None]
+    assert [set(branch.notes) for branch in chat.state.branches] == [
+        {chat.state.branches[0].position.last().id},
+        set(),
+    ]
