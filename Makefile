@@ -10,13 +10,14 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
 EXTRAS := test,postgres,redis,crypto,otel,parquet,mlflow,analytics,plots,cli,server
 WORKERS ?= 2
 
-.PHONY: help demo test coverage crash lint api format bench docs reference packages clean
+.PHONY: help demo test coverage crash mutants lint api format bench docs reference packages clean
 
 help:
 	@echo 'make demo      hold a conversation, offline (MODEL=provider/name: with a real model)'
 	@echo 'make test      the whole test suite (ARGS=tests/session: a part of it)'
 	@echo 'make coverage  the same, with branch coverage and its floor; wants PostgreSQL and Redis'
 	@echo 'make crash     kill writers of every store, 300 times each'
+	@echo 'make mutants   break the code in small ways and list what no test notices (ARGS=history: a part)'
 	@echo 'make lint      style, types, imports'
 	@echo 'make api       compare the public API with that of the last release'
 	@echo 'make format    put the style right'
@@ -64,6 +65,11 @@ coverage: $(VENV)/.installed-test
 
 crash: $(VENV)/.installed-test
 	DSPY_SESSION_CRASH_ROUNDS=300 $(RUN) -m pytest tests/stores/test_crashes.py -k kill_9
+
+# Hours for all of it; it goes on where it was stopped. tests/mutants/survivors.md explains those that may live.
+mutants: $(VENV)/.installed-test
+	@$(PIP) -e '.[mutants]'
+	WORKERS=$(WORKERS) $(RUN) -m tests.mutants $(ARGS)
 
 lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff check .

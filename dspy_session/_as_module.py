@@ -111,8 +111,9 @@ class AsModule:
         elif (call := sampling_call()) is not None and new._born_in is None:
             host = hosted(self)
             state = self.state if host is None else host[1]
-            new._state = state.fork()
             new._attempts = self._attempts or attempts_for(state, call, self._tell_of_chosen)
+            # All attempts of a call begin where it began: other threads may have moved the state since.
+            new._state = new._attempts.base.fork() if self._attempts is None else state.fork()
         else:
             new._state = self._state.fork()
         return new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import threading
 import time
@@ -264,15 +265,22 @@ def test_samplers_in_a_bound_state(sampled: Sampled, kind: str) -> None:
     }
 
 
+@pytest.mark.parametrize("last_wins", [False, True])
 @pytest.mark.parametrize("wrap", [sessionify, with_memory])
-def test_samplers_around_one_session_in_many_threads(wrap: Any) -> None:
-    slow = ScriptedLM(numbered, delay=0.02)
-    with dspy.context(lm=slow, adapter=None, trace=[], callbacks=[]):
-        session = wrap(Pair())
-        program = dspy.BestOfN(module=session, N=2, reward_fn=lambda *_: 0.5, threshold=1.0)
-        pairs = [(program, {"question": str(i)}) for i in range(8)]
-        dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
-    assert sorted(questions(session)) == [str(i) for i in range(8)]
+def test_samplers_around_one_session_in_many_threads(wrap: Any, last_wins: bool) -> None:
+    slow = ScriptedLM(numbered, delay=0.002)
+    rewards = itertools.count()
+
+    def reward(*_: Any) -> float:
+        return next(rewards) / 1_000 if last_wins else 0.5
+
+    for _ in range(10):
+        with dspy.context(lm=slow, adapter=None, trace=[], callbacks=[]):
+            session = wrap(Pair())
+            program = dspy.BestOfN(module=session, N=2, reward_fn=reward, threshold=1.0)
+            pairs = [(program, {"question": str(i)}) for i in range(8)]
+            dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
+        assert sorted(questions(session)) == [str(i) for i in range(8)]
     assert [turn.index for turn in session.turns] == list(range(8))
     if wrap is with_memory:
         assert {len(node) for node in session.state.node_states.values()} == {8}

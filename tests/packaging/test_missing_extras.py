@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 # Extras for those who work on the library itself.
-DEVELOPMENT = {"test", "lint", "interop", "docs"}
+DEVELOPMENT = {"test", "lint", "interop", "docs", "mutants"}
 STORE = "from dspy_session.stores import open_store; open_store({!r})"
 # What needs an extra's packages: by extra and package, a program that says so when the package is missing.
 NEEDS: dict[str, dict[str, str]] = {
