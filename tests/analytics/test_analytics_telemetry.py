@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from dspy_session import Session
 from dspy_session.errors import FormatError, SourceNotFoundError
-from dspy_session.opencode.analytics.known_skills import known_skills
 from dspy_session.opencode.analytics.rlm import rlm_report
+from dspy_session.opencode.analytics.skill_files import known_skills
 from dspy_session.opencode.analytics.telemetry_file import load_metrics, percentile
 
 RUNS = [

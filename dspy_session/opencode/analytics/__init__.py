@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dspy_session.opencode.analytics.answers import Answers as Answers
     from dspy_session.opencode.analytics.filters import Filter as Filter
-    from dspy_session.opencode.analytics.known_skills import known_skills as known_skills
     from dspy_session.opencode.analytics.reporting import Report as Report
     from dspy_session.opencode.analytics.reports import Reports as Reports
     from dspy_session.opencode.analytics.rlm import rlm_report as rlm_report
+    from dspy_session.opencode.analytics.skill_files import known_skills as known_skills
     from dspy_session.opencode.analytics.sync import SyncReport as SyncReport
     from dspy_session.opencode.analytics.telemetry_file import load_metrics as load_metrics
     from dspy_session.opencode.analytics.warehouse import Warehouse as Warehouse
@@ -35,7 +35,7 @@ _HOME = {
     "Reports": "reports",
     "SyncReport": "sync",
     "Warehouse": "warehouse",
-    "known_skills": "known_skills",
+    "known_skills": "skill_files",
     "load_metrics": "telemetry_file",
     "rlm_report": "rlm",
 }

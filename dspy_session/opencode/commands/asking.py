@@ -9,9 +9,9 @@ from typing import Any
 
 from dspy_session.errors import ConfigurationError, UnknownPathError
 from dspy_session.opencode.analytics.filters import Filter
-from dspy_session.opencode.analytics.known_skills import known_skills
 from dspy_session.opencode.analytics.reporting import Report
 from dspy_session.opencode.analytics.reports import Reports
+from dspy_session.opencode.analytics.skill_files import known_skills
 from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.opencode.commands.arguments import (
     Commands,
