@@ -16,7 +16,8 @@ def form(connection: Any) -> int:
     Raises:
         UnsupportedVersionError: a newer release wrote it.
     """
-    if not _columns(connection).get(ABOUT.name):
+    listed = "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = ?"
+    if connection.execute(listed, [ABOUT.name]).fetchone() is None:
         return 0
     (found,) = connection.execute("SELECT max(value) FROM about WHERE name = 'form'").fetchone()
     if found is not None and found > FORM:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+import dataclasses
+from typing import Any, Protocol, TypeVar, cast
 
 from dspy_session.opencode.analytics.filters import EVERYTHING, Filter, bound, filtered
-from dspy_session.opencode.analytics.reporting import Report, columns_of
+from dspy_session.opencode.analytics.reporting import Report
 
 Row = TypeVar("Row")
 
@@ -44,22 +45,28 @@ class Asking:
         return self.warehouse.query(statement, bound(statement, {**self.filter.parameters(), **more}))
 
     def _report(self, question: str, title: str, row_type: type[Row], **more: Any) -> Report[Row]:
-        names = [each.name for each in columns_of(row_type)]
         with self.warehouse:
             found = self.ask(question, **more)
             skipped = self._skipped()
-        rows = tuple(_row(row_type, names, row) for row in found)
+        rows = _rows(row_type, found)
         return Report(question, title, row_type, rows, skipped)
 
     def _skipped(self) -> int:
         return int(self.ask("skipped")[0]["skipped"])
 
 
-def _row(row_type: type[Row], names: list[str], found: dict[str, Any]) -> Row:
-    """A row. The `__init__` of a frozen dataclass would take longer than the query."""
-    made = object.__new__(row_type)
-    values = (found[name] for name in names)
-    vars(made).update(
-        zip(names, (tuple(value) if type(value) is list else value for value in values), strict=True)
-    )
-    return made
+def _rows(row_type: type[Row], found: list[dict[str, Any]]) -> tuple[Row, ...]:
+    """Rows of a frozen dataclass; its `__init__` would take longer than the query."""
+    fields = dataclasses.fields(cast(Any, row_type))
+    names = [each.name for each in fields]
+    lists = [each.name for each in fields if str(each.type).startswith("tuple")]
+    if found and list(found[0]) != names:
+        found = [{name: row[name] for name in names} for row in found]
+    made = []
+    for row in found:
+        for name in lists:
+            row[name] = tuple(row[name] or ())
+        one = object.__new__(row_type)
+        object.__setattr__(one, "__dict__", row)
+        made.append(one)
+    return tuple(made)

@@ -125,7 +125,7 @@ class Warehouse:
         with self._connected() as cursor:
             cursor.execute(sql, parameters)
             names = [each[0] for each in cursor.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            return [dict(zip(names, row)) for row in cursor.fetchall()]  # noqa: B905 - as many as names
 
     @property
     def skipped(self) -> tuple[Skip, ...]:
