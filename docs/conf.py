@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import mlflow  # noqa: F401 - its models cannot be made once Sphinx has taken over how annotations are read
 from sphinx.application import Sphinx
 from sphinx.util import inspect
 from sphinx.util.inspect import stringify_signature
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+# MLflow's models cannot be made once Sphinx has changed how annotations are read.
+import dspy_session.integrations.mlflow  # noqa: F401
 from docs._scripts import reference
 
 project = "dspy-session"
