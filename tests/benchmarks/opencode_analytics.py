@@ -78,7 +78,7 @@ def syncing(path: Path, file: Path, stats: Mapping[str, Work], times: int) -> Ta
         ("what", "seconds|.3f", f"÷ `{STATS}`|.4f"),
         [[name, found[name], share] for name, share in shares.items()],
         notes,
-        [Ratio(f"{name} of a warehouse", STATS, s) for name, s in shares.items() if s and name != STATS],
+        [Ratio(f"warehouse: {name}", STATS, s) for name, s in shares.items() if s and name != STATS],
     )
 
 
@@ -122,8 +122,8 @@ def asking(path: Path, file: Path, stats: Mapping[str, Work], times: int) -> Tab
         [[f"`{name}`", rows[name], found[name] * 1e3, shares.get(name)] for name in slowest],
         [f"`{STATS}` took {found[STATS]:.2f} s meanwhile. {told(shares)}"] if shares else [],
         [
-            Ratio(f"{what} `{name}` of a synced warehouse", STATS, shares[name])
-            for what, name in (("the like report", "overview"), ("the slowest report", slowest[0]))
+            Ratio(f"warehouse: {what}, `{name}`", STATS, shares[name])
+            for what, name in (("the same figures", "overview"), ("the slowest report", slowest[0]))
             if shares
         ],
     )
