@@ -1,203 +1,153 @@
-"""How fast a large history is put into a warehouse and asked: 5,000 sessions, about 280,000 parts, 440 MB.
+"""How fast OpenCode's history is put into a warehouse and asked, beside `opencode stats`.
 
-    OPENCODE_BINARY=opencode python tests/benchmarks/opencode_analytics.py [--sessions 5000] [--database PATH]
+A database like that of months of work, generated: sessions of about 9 messages and 55 parts. All is wall time.
 
-Measured side by side in one run, in wall time, each the best of three:
-- stats: `opencode stats --models` over a copy of the database, if `OPENCODE_BINARY` names a program;
-- first sync: into a new file;
-- second sync: nothing has changed; grown: one session has;
-- each report, from the file, with what opening it costs.
-The promises, each as a ratio to stats: the first sync at most 2, each report at most 1/20.
+- The first sync writes a new file, the second finds nothing new, and then one session has grown by a part. At most
+  twice the time of `opencode stats` is promised for the first.
+- Each report is asked of the synced file, which is opened for it anew. At most a twentieth of the time of
+  `opencode stats` is promised for each.
+
+Syncs and reports run in a Python that has the library loaded; `opencode stats` is a program from its start to its
+end, on tables that it made itself.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import inspect
-import os
-import resource
-import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).parent))
+from dspy_session.opencode.analytics import Report, Reports, SyncReport, Warehouse
+from tests.benchmarks.opencode_read import STATS, WORDS, beside_stats, generate, verdict
+from tests.benchmarks.report import Item, Ratio, Table
+from tests.benchmarks.suites import Run, alone
+from tests.benchmarks.timing import Work, in_turns, timed
 
-import opencode_read
-
-from dspy_session.opencode.analytics.warehouse import Warehouse
-
-ROOT = Path(__file__).resolve().parents[2]
-FIRST_SYNC = 2.0
-REPORT = 1 / 20
-TIMES = 3
-RECORDING = ROOT / "tests" / "opencode" / "recordings" / "v1.18.33.db"
-Timed = dict[str, float]
+MOST_SYNC = 2.0
+MOST_REPORT = 1 / 20
+FIRST, SECOND, GROWN = "first sync", "second sync", "sync after one session grew"
+ARGUMENTS: dict[str, tuple[Any, ...]] = {"unused_skills": (WORDS,)}
+OTHER = {"ask", "rlm"}  # No report, and no report on the warehouse.
 
 
-def generate(path: Path, sessions: int) -> None:
-    """A year's work in the tables of a real release: a recording of one, emptied and filled again.
-
-    The program refuses a database that it did not make itself.
-    """
+def measure(run: Run) -> Iterator[Item]:
     with tempfile.TemporaryDirectory() as folder:
-        bare = Path(folder) / "bare.db"
-        opencode_read.generate(bare, sessions)
-        shutil.copyfile(RECORDING, path)
-        db = sqlite3.connect(path, isolation_level=None)
-        db.execute("PRAGMA foreign_keys = OFF")
-        db.execute("ATTACH ? AS bare", (str(bare),))
-        db.execute("BEGIN")
-        for table in ("part", "message", "session", "todo", "project", "event", "event_sequence"):
-            db.execute(f"DELETE FROM main.{table}")
-        for table in ("project", "session", "message", "part"):
-            fill(db, table)
-        db.execute("COMMIT")
-        db.execute("DETACH bare")
-        db.execute("VACUUM")
-        db.close()
+        path, file = Path(folder) / "opencode.db", Path(folder) / "history.duckdb"
+        generate(path, run.pick(5_000, 20))
+        with beside_stats(path) as (stats, about):
+            yield about
+            for part in (syncing, asking):
+                yield part(path, file, stats, run.pick(3, 1))
 
 
-def fill(db: sqlite3.Connection, table: str) -> None:
-    """Copy the columns that both have; times that only the real table has are those of the session's start."""
-    ours, theirs = (
-        [row[1] for row in db.execute(f"PRAGMA {schema}.table_info({table})")] for schema in ("main", "bare")
-    )
-    values = {name: name for name in ours if name in theirs}
-    created = "time_created" if "time_created" in theirs else str(opencode_read.START)
-    values |= {
-        name: f"coalesce({values.get(name, 'NULL')}, {created})" for name in ours if name.startswith("time_u")
+def beside(found: Mapping[str, float], name: str) -> float | None:
+    """What something takes, divided by what `opencode stats` does, if that was measured."""
+    return found[name] / found[STATS] if STATS in found else None
+
+
+# ── syncs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def syncing(path: Path, file: Path, stats: Mapping[str, Work], times: int) -> Table:
+    """Each round begins with no file."""
+    sessions = sync(path, file).seen
+    works = {
+        **stats,
+        FIRST: timed(lambda: sync(path, file, sessions), file.unlink),
+        SECOND: timed(lambda: sync(path, file, 0)),
+        GROWN: timed(lambda: sync(path, file, 1), lambda: grow(path)),
     }
-    if "time_created" in ours:
-        values.setdefault("time_created", created)
-    names, taken = ", ".join(values), ", ".join(values.values())
-    db.execute(f"INSERT INTO main.{table} ({names}) SELECT {taken} FROM bare.{table}")
-
-
-def reports(file: Path) -> dict[str, Callable[[], Any]]:
-    """Every report that can be asked for without saying more, each opening the file anew."""
-    from dspy_session.opencode.analytics.reports import Reports
-
-    asked: dict[str, Callable[[], Any]] = {}
-    for name, method in inspect.getmembers(Reports, inspect.isfunction):
-        needed = [
-            each
-            for each in inspect.signature(method).parameters.values()
-            if each.default is inspect.Parameter.empty
-        ]
-        if not name.startswith("_") and all(each.name == "self" or each.kind in (2, 4) for each in needed):
-            asked[name] = lambda name=name: getattr(Reports(Warehouse(file)), name)()
-    return asked
-
-
-def timed(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def best(works: dict[str, Callable[[], Any]], times: int = TIMES) -> Timed:
-    """The least wall time of each, in seconds, taken in turns: other programs disturb all alike."""
-    found: Timed = {}
-    for _ in range(times):
-        for name, work in works.items():
-            found[name] = min(found.get(name, float("inf")), timed(work))
-    return found
-
-
-def stats(program: str, database: Path, home: Path) -> Callable[[], Any]:
-    """`opencode stats` over a copy, as it writes to its database."""
-    copy = Path(shutil.copyfile(database, home / "copy.db"))
-    env = {"PATH": os.environ["PATH"], "HOME": str(home), "OPENCODE_DB": str(copy), "TERM": "dumb"}
-
-    def run() -> None:
-        ran = subprocess.run(
-            [program, "stats", "--models"], env=env, cwd=home, capture_output=True, timeout=600
+    found = in_turns(works, seconds=0.0, least=times, warm=0)
+    shares = {name: beside(found, name) for name in (STATS, FIRST, SECOND, GROWN) if name in found}
+    sizes = (
+        f"{path.stat().st_size / 1e6:,.0f} MB of history, {file.stat().st_size / 1e6:,.0f} MB of warehouse"
+    )
+    notes = [f"{sessions:,} sessions: {sizes}."]
+    first = shares[FIRST]
+    if first is not None:
+        notes.append(
+            f"The first sync takes {first:.2f} times what `{STATS}` does, which {verdict(first, MOST_SYNC)}."
         )
-        if b"Total Cost" not in ran.stdout:
-            raise SystemExit(f"opencode stats failed:\n{(ran.stdout + ran.stderr).decode()}")
-
-    run()
-    return run
-
-
-def touch(database: Path) -> None:
-    """One session goes on."""
-    db = sqlite3.connect(database)
-    with db:
-        db.execute("UPDATE part SET time_updated = time_updated + 1 WHERE id = (SELECT max(id) FROM part)")
-    db.close()
-
-
-def measure(database: Path, home: Path) -> int:
-    """Measure and print; the exit status tells whether the promises are kept."""
-    program, file = os.environ.get("OPENCODE_BINARY"), home / "history.duckdb"
-
-    def first() -> None:
-        file.unlink(missing_ok=True)
-        Warehouse(file).sync(database)
-
-    works: dict[str, Callable[[], Any]] = {"stats": stats(program, database, home)} if program else {}
-    taken = best({**works, "first sync": first})
-    taken |= best({"second sync": lambda: Warehouse(file).sync(database)})
-    for _ in range(TIMES):
-        touch(database)
-        grown = timed(lambda: Warehouse(file).sync(database))
-        taken["grown"] = min(taken.get("grown", grown), grown)
-    taken |= best(reports(file))
-    print(
-        f"{database.stat().st_size / 1e6:.0f} MB of history, {file.stat().st_size / 1e6:.0f} MB of warehouse"
+    return Table(
+        "Syncing a warehouse",
+        ("what", "seconds|.3f", f"÷ `{STATS}`|.4f"),
+        [[name, found[name], share] for name, share in shares.items()],
+        notes,
+        [Ratio(f"warehouse: {name}", STATS, s) for name, s in shares.items() if s and name != STATS],
     )
-    kept = True
-    for name, seconds in taken.items():
-        most = (
-            FIRST_SYNC
-            if name == "first sync"
-            else None
-            if name in ("stats", "second sync", "grown")
-            else REPORT
+
+
+def sync(path: Path, file: Path, expected: int | None = None) -> SyncReport:
+    """Sync as many sessions as are expected.
+
+    Raises:
+        ValueError: it read more or fewer.
+    """
+    report = Warehouse(file).sync(path)
+    if expected is not None and report.read != expected:
+        raise ValueError(f"the sync was to read {expected} sessions: {report}")
+    return report
+
+
+def grow(path: Path) -> None:
+    """The newest session goes on: it has a part more."""
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(
+            "insert into part select id || 'a', message_id, session_id, time_created, time_updated, data "
+            "from part order by rowid desc limit 1"
         )
-        told = f"   {seconds / taken['stats']:.4f} of stats" if "stats" in taken else ""
-        if most is not None and "stats" in taken:
-            kept = kept and seconds <= most * taken["stats"]
-            told += f" (at most {most:g})"
-        print(f"{name:20} {seconds:8.3f} s{told}")
-    peaks = [
-        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    ]
-    print(f"memory: at most {peaks[0]:.0f} MB here and {peaks[1]:.0f} MB in a child, stats among them")
-    if not program:
-        print("OPENCODE_BINARY is not set: nothing to compare with")
-    return 0 if kept else 1
 
 
-def main() -> int:
-    """Generate, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+# ── reports ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def asking(path: Path, file: Path, stats: Mapping[str, Work], times: int) -> Table:
+    """Every report, the slowest first."""
+    sync(path, file)
+    asked = reports(file)
+    rows = {name: len(ask()) for name, ask in asked.items()}
+    found = in_turns(
+        {**stats, **{name: timed(ask) for name, ask in asked.items()}}, seconds=0.0, least=times, warm=0
     )
-    parser.add_argument("--sessions", type=int, default=5000)
-    parser.add_argument(
-        "--database", type=Path, help="measure a copy of this one, generated if it is not there"
+    slowest = sorted(asked, key=lambda name: -found[name])
+    shares = {name: share for name in slowest if (share := beside(found, name)) is not None}
+    return Table(
+        "Reports from a synced warehouse",
+        ("report", "rows|,", "ms|,.1f", f"÷ `{STATS}`|.4f"),
+        [[f"`{name}`", rows[name], found[name] * 1e3, shares.get(name)] for name in slowest],
+        [f"`{STATS}` took {found[STATS]:.2f} s meanwhile. {told(shares)}"] if shares else [],
+        [
+            Ratio(f"warehouse: {what}, `{name}`", STATS, shares[name])
+            for what, name in (("the same figures", "overview"), ("the slowest report", slowest[0]))
+            if shares
+        ],
     )
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        database = home / "opencode.db"
-        if arguments.database and arguments.database.exists():
-            shutil.copyfile(arguments.database, database)
-        else:
-            generate(database, arguments.sessions)
-            if arguments.database:
-                shutil.copyfile(database, arguments.database)
-        return measure(database, home)
+
+
+def reports(file: Path) -> dict[str, Callable[[], Report[Any]]]:
+    """Every report that asks the warehouse; each opens the file anew."""
+    names = [name for name, _ in inspect.getmembers(Reports, inspect.isfunction) if not name.startswith("_")]
+    return {name: partial(asked_anew, file, name) for name in names if name not in OTHER}
+
+
+def asked_anew(file: Path, name: str) -> Report[Any]:
+    report: Report[Any] = getattr(Reports(Warehouse(file)), name)(*ARGUMENTS.get(name, ()))
+    return report
+
+
+def told(shares: Mapping[str, float]) -> str:
+    """Which reports keep the promise."""
+    late = [f"`{name}` ({share:.3f})" for name, share in shares.items() if share > MOST_REPORT]
+    promise = f"the promise of {MOST_REPORT:g}"
+    if not late:
+        return f"Each of the {len(shares)} reports keeps {promise}."
+    return f"Of {len(shares)} reports, {len(late)} miss {promise}: {', '.join(late)}."
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    alone(measure)

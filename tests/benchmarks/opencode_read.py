@@ -36,7 +36,7 @@ from dspy_session.opencode._fields import Field, Record
 from tests.benchmarks.peers import MSGSPEC, ROOT, contest
 from tests.benchmarks.report import Item, Missing, Ratio, Table, Versions
 from tests.benchmarks.suites import Run, alone
-from tests.benchmarks.timing import in_turns
+from tests.benchmarks.timing import Work, in_turns, timed
 
 MOST = 4.0
 FLOOR, DECODED, RECORDS = (
@@ -45,6 +45,15 @@ FLOOR, DECODED, RECORDS = (
     "every field of every record",
 )
 WORDS = ["total", "stock", "item", "price", "report", "render", "quantity", "line", "returns", "module"]
+TOOLS = {"read": "filePath", "edit": "filePath", "bash": "command", "skill": "name"}
+FAILURES = (
+    "Error: oldString not found in content",
+    "Error: The user rejected permission to use this specific tool call.",
+)
+ERRORS = (
+    {"name": "APIError", "data": {"message": "slow down", "statusCode": 429, "isRetryable": True}},
+    {"name": "ContextOverflowError", "data": {"message": "prompt is too long"}},
+)
 START = 1_764_000_000_000
 
 
@@ -82,11 +91,15 @@ def conversation(number: int, rng: random.Random) -> layouts.Conversation:
         at += 1000
         prompt = f"msg_{number:08d}{turn:02d}a"
         head = {"id": prompt, "sessionID": session, "role": "user", "time": {"created": at}, "agent": "build"}
-        made.append((head, numbered(prompt, session, [{"type": "text", "text": text(rng, 40)}])))
+        asked: list[dict[str, Any]] = [{"type": "text", "text": text(rng, 40)}]
+        if rng.random() < 0.02:
+            asked.append({"type": "compaction", "auto": True})
+        made.append((head, numbered(prompt, session, asked)))
         for step in range(rng.randint(2, 6)):
             at += 1000
             made.append(reply(f"msg_{number:08d}{turn:02d}b{step:02d}", session, prompt, at, rng))
-    return layouts.Conversation(info, made)
+    todo = {"content": text(rng, 5), "status": "completed", "priority": "high"}
+    return layouts.Conversation(info, made, [todo] * (number % 2))
 
 
 def reply(message: str, session: str, prompt: str, at: int, rng: random.Random) -> tuple[Any, Any]:
@@ -106,16 +119,25 @@ def reply(message: str, session: str, prompt: str, at: int, rng: random.Random) 
     ]
     parts.append({"type": "reasoning", "text": text(rng, 60), "time": {"start": at, "end": at + 5}})
     parts.append({"type": "text", "text": text(rng, 30), "time": {"start": at, "end": at + 5}})
-    for call in range(rng.randint(1, 4)):
-        state: dict[str, Any] = {
-            "status": "completed",
-            "input": {"filePath": f"/work/{rng.choice(WORDS)}.py"},
-        }
-        state |= {"output": text(rng, 180), "title": "read", "time": {"start": at, "end": at + 9}}
-        state["metadata"] = {"preview": text(rng, 60), "truncated": False, "loaded": []}
-        parts.append({"type": "tool", "tool": "read", "callID": f"call_{message}{call}", "state": state})
+    parts += [tool_call(f"call_{message}{call}", at, rng) for call in range(rng.randint(1, 4))]
+    if rng.random() < 0.02:
+        head["error"] = rng.choice(ERRORS)
+        parts.append({"type": "retry", "attempt": 1, "error": ERRORS[0], "time": {"created": at}})
     end = {"type": "step-finish", "reason": "tool-calls", "cost": 0.0098916, "tokens": tokens}
     return head, numbered(message, session, [*parts, end])
+
+
+def tool_call(call: str, at: int, rng: random.Random) -> dict[str, Any]:
+    """Most calls read a file; some edit, run tests or load a skill, and some of those fail."""
+    tool = rng.choices(list(TOOLS), weights=[7, 1, 1, 1])[0]
+    state: dict[str, Any] = {"input": {TOOLS[tool]: f"/work/{rng.choice(WORDS)}.py"}}
+    state["time"] = {"start": at, "end": at + 9}
+    if tool != "read" and rng.random() < 0.2:
+        state |= {"status": "error", "error": rng.choice(FAILURES)}
+    else:
+        state |= {"status": "completed", "output": text(rng, 180), "title": tool}
+        state["metadata"] = {"preview": text(rng, 60), "truncated": False, "loaded": [], "exit": 0}
+    return {"type": "tool", "tool": tool, "callID": call, "state": state}
 
 
 def numbered(message: str, session: str, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -183,7 +205,7 @@ def reading(path: Path, run: Run) -> Iterator[Item]:
         rows,
         [
             f"{path.stat().st_size / 1e6:,.0f} MB, {parts:,} parts. Reading takes {share:.2f} times the floor, which "
-            f"{'keeps' if share <= MOST else 'breaks'} the promise of {MOST:g}. "
+            f"{verdict(share, MOST)}. "
             f"Memory grew by {grown:,.0f} MB meanwhile."
         ],
         [Ratio("reading a history", FLOOR, share)],
@@ -191,6 +213,11 @@ def reading(path: Path, run: Run) -> Iterator[Item]:
 
 
 TOLD = (FLOOR, DECODED, RECORDS)
+
+
+def verdict(share: float, most: float) -> str:
+    """Whether a promise is kept."""
+    return f"{'keeps' if share <= most else 'breaks'} the promise of {most:g}"
 
 
 def processor(work: Callable[[], Any]) -> list[float]:
@@ -245,22 +272,11 @@ STATS = "opencode stats"
 
 def totals_beside_stats(path: Path, times: int) -> Iterator[Item]:
     """Both programs in turns, in wall time."""
-    program = os.environ.get("OPENCODE_BINARY")
-    works: dict[str, Callable[[], list[float]]] = {"this library": lambda: wall(lambda: python(TOTALS, path))}
-    with contextlib.ExitStack() as stack:
-        if not program:
-            yield Missing(STATS, "`OPENCODE_BINARY` names no program")
-        else:
-            try:
-                opencode = stack.enter_context(own_database(program, path))
-                works[STATS] = lambda: wall(opencode)
-            except (OSError, subprocess.SubprocessError, sqlite3.Error, ValueError) as error:
-                yield Missing(STATS, f"{type(error).__name__}: {error}")
-            else:
-                yield Versions(
-                    {"OpenCode": subprocess.check_output([program, "--version"], text=True).strip()}
-                )
-        found = in_turns(works, seconds=0.0, least=times, warm=0)
+    with beside_stats(path) as (stats, about):
+        yield about
+        found = in_turns(
+            {"this library": timed(lambda: python(TOTALS, path)), **stats}, seconds=0.0, least=times, warm=0
+        )
     share = found["this library"] / found[STATS] if STATS in found else None
     yield Table(
         "Totals of a history",
@@ -271,11 +287,21 @@ def totals_beside_stats(path: Path, times: int) -> Iterator[Item]:
     )
 
 
-def wall(work: Callable[[], Any]) -> list[float]:
-    """The seconds on the clock."""
-    start = time.perf_counter()
-    work()
-    return [time.perf_counter() - start]
+@contextlib.contextmanager
+def beside_stats(path: Path) -> Iterator[tuple[dict[str, Work], Item]]:
+    """`opencode stats` on our sessions, in wall time, and its version; or no work, and why."""
+    program = os.environ.get("OPENCODE_BINARY")
+    stats: dict[str, Work] = {}
+    about: Item = Missing(STATS, "`OPENCODE_BINARY` names no program")
+    with contextlib.ExitStack() as stack:
+        if program:
+            try:
+                stats = {STATS: timed(stack.enter_context(own_database(program, path)))}
+                version = subprocess.check_output([program, "--version"], text=True).strip()
+                about = Versions({"OpenCode": version})
+            except (OSError, subprocess.SubprocessError, sqlite3.Error, ValueError) as error:
+                about = Missing(STATS, f"{type(error).__name__}: {error}")
+        yield stats, about
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ SUITES = (
     "conversations",
     "optimizers",
     "opencode_read",
+    "opencode_analytics",
 )
 PATIENCE = 900.0
 T = TypeVar("T")
