@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -110,6 +111,19 @@ def test_a_file_of_another_kind_is_refused_and_left_alone(content: bytes, tmp_pa
     with pytest.raises(FormatError, match=r"notes\.txt"):
         Warehouse(file, read_only=True)
     assert file.read_bytes() == content
+
+
+def test_a_database_of_opencode_is_no_warehouse(tmp_path: Path) -> None:
+    # DuckDB would attach it by an extension, which it would first try to download, and write tables into it.
+    file = tmp_path / "opencode.db"
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("CREATE TABLE session (id TEXT)")
+        db.commit()
+    before = file.read_bytes()
+    for read_only in (False, True):
+        with pytest.raises(FormatError, match=r"opencode\.db: no database of DuckDB"):
+            Warehouse(file, read_only=read_only)
+    assert file.read_bytes() == before
 
 
 def test_a_folder_that_is_missing_is_made_and_others_cannot_read_the_file(tmp_path: Path) -> None:

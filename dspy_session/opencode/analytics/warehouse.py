@@ -38,6 +38,8 @@ from dspy_session.opencode.sources.base import Skip
 if TYPE_CHECKING:
     import duckdb
 
+_SQLITE = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html
+
 
 class Warehouse:
     """OpenCode's history as tables of DuckDB, in a file or in memory.
@@ -284,6 +286,8 @@ class Warehouse:
         if self.path is None:
             return self._duckdb.connect(":memory:")
         new = not self.path.exists()
+        if not new and _is_another_kind(self.path):
+            raise FormatError(f"{self.path}: no database of DuckDB: name another file for the warehouse")
         if new:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         until = time.monotonic() + self.wait
@@ -317,6 +321,19 @@ class Warehouse:
                 f"({told.splitlines()[0]})"
             )
         return FormatError(f"{self.path}: cannot be opened: {told}")
+
+
+def _is_another_kind(path: Path) -> bool:
+    """True for a database of SQLite.
+
+    DuckDB would take one, by an extension that it downloads, and our tables would be made in OpenCode's own
+    file.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False  # DuckDB tells what is wrong with it.
 
 
 def _library() -> Any:
