@@ -32,8 +32,9 @@ def _serve(*given: Any, **more: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status.
 
-    That is 0; 1 after an error of ours, which is told in one line; 2 for arguments that cannot be read (and
-    what a command says of itself); 130 after Ctrl-C. A reader that goes away, as `head` does, is no error.
+    That is 0; 1 after an error of ours, or of the system with a file, which is told in one line; 2 for
+    arguments that cannot be read (and what a command says of itself); 130 after Ctrl-C. A reader that goes
+    away, as `head` does, is no error.
     """
     try:
         arguments = parser().parse_args(argv)
@@ -53,6 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python would try to write the rest when it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A full disk, or a place that cannot be written: what the system says names it.
+        print(f"dspy-session: {_told(error)}", file=sys.stderr)
+        return 1
+
+
+def _told(error: OSError) -> str:
+    place = "" if error.filename is None else f"{error.filename}: "
+    return f"{place}{error.strerror or error}"
 
 
 if __name__ == "__main__":

@@ -43,6 +43,23 @@ def test_an_error_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "nowhere" in told.err
 
 
+@pytest.mark.parametrize(
+    "command", [["export"], ["export", "--format", "chat"], ["log", "--all-projects", "--output"]]
+)
+def test_a_place_that_cannot_be_written_is_told_in_one_line(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = exported(tmp_path, {"info": INFO, "messages": [SAID]})
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    place = taken / "below" if "chat" in command else taken
+    assert cli.main(["opencode", *command, str(place), "--source", str(path)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("dspy-session: ")
+    assert str(taken) in told.splitlines()[0]
+    assert taken.read_text() == "a file"
+
+
 def test_a_reader_who_stops_reading_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> None:
         raise BrokenPipeError
