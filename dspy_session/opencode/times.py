@@ -57,4 +57,14 @@ def milliseconds(when: When) -> int:
             ) from None
     if not isinstance(when, datetime):
         when = datetime(when.year, when.month, when.day)
-    return ((when if when.tzinfo else when.astimezone()) - _EPOCH) // timedelta(milliseconds=1)
+    return (_aware(when) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _aware(when: datetime) -> datetime:
+    if when.tzinfo:
+        return when
+    try:
+        return when.astimezone()
+    except (ValueError, OverflowError):
+        # Local time is not known at the ends of the calendar, where a day more or less asks for the same.
+        return when.replace(tzinfo=timezone.utc)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,16 @@ def test_times_that_users_give() -> None:
     assert milliseconds("2026-10-01") == milliseconds(midnight.date()) == milliseconds(midnight)
     with pytest.raises(ConfigurationError, match="is no date"):
         milliseconds("soon")
+
+
+@pytest.mark.parametrize("given", ["0001-01-01", "9999-12-31T23:59", "0001-01-01T00:00+14:00"])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+def test_the_ends_of_the_calendar_are_times(given: str, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        off = milliseconds(given) - milliseconds(datetime.fromisoformat(given).replace(tzinfo=timezone.utc))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert abs(off) <= 14 * 3_600_000
