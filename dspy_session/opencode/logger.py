@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -102,10 +103,10 @@ class Logger:
             Each session whose files were written.
 
         Raises:
-            ConfigurationError: the interval is negative.
+            ConfigurationError: the interval is negative, no number, or longer than the system can wait.
         """
-        if interval < 0:
-            raise ConfigurationError(f"the interval must be 0 seconds or more, not {interval}")
+        if not 0 <= interval <= threading.TIMEOUT_MAX:
+            raise ConfigurationError(f"the interval must be a number of seconds, 0 or more, not {interval}")
         while not stop():
             yield from self.look()
             time.sleep(interval)

@@ -93,6 +93,23 @@ def test_watching_goes_on_until_it_is_interrupted(
     assert str(capsys.readouterr().out).strip()
 
 
+@pytest.mark.parametrize("interval", ["-1", "nan", "inf", "1e300"])
+def test_an_interval_that_is_none_is_told(
+    interval: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = exported(tmp_path, {"info": INFO, "messages": [SAID]})
+    arguments = [
+        "--watch",
+        f"--interval={interval}",
+        "--source",
+        str(path),
+        "--output",
+        str(tmp_path / "logs"),
+    ]
+    assert cli.main(["opencode", "log", *arguments]) == 1
+    assert "the interval must be" in capsys.readouterr().err
+
+
 skipping = pytest.mark.filterwarnings("ignore::dspy_session.opencode.SkippedRecordWarning")
 
 
