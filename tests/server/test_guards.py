@@ -84,6 +84,15 @@ def test_a_forged_cookie_is_none(locked: str) -> None:
         assert httpx.get(f"{locked}api/sessions", headers={"Cookie": cookie}).status_code == 401
 
 
+@pytest.mark.parametrize("other", ['prefs={"a": 1}', "a[b]=1", "alone", "Path=/", "é=\"", "$x=;"])
+def test_cookies_of_other_programs_on_this_machine_hide_nobodys(locked: str, other: str) -> None:
+    with visitor(locked) as client:
+        mine = client.post("/login", data={"token": TOKEN}).headers["set-cookie"].partition(";")[0]
+    for cookies in (f"{other}; {mine}", f"{mine}; {other}"):
+        headers = {"Cookie": cookies.encode()}
+        assert httpx.get(f"{locked}api/sessions", headers=headers).status_code == 200
+
+
 def test_other_sites_cannot_log_anybody_in(locked: str) -> None:
     answer = httpx.post(f"{locked}login", data={"token": TOKEN}, headers={"Origin": "http://evil.example"})
     assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
