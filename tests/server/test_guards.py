@@ -84,7 +84,7 @@ def test_a_forged_cookie_is_none(locked: str) -> None:
         assert httpx.get(f"{locked}api/sessions", headers={"Cookie": cookie}).status_code == 401
 
 
-@pytest.mark.parametrize("other", ['prefs={"a": 1}', "a[b]=1", "alone", "Path=/", "é=\"", "$x=;"])
+@pytest.mark.parametrize("other", ['prefs={"a": 1}', "a[b]=1", "alone", "Path=/", 'é="', "$x=;"])
 def test_cookies_of_other_programs_on_this_machine_hide_nobodys(locked: str, other: str) -> None:
     with visitor(locked) as client:
         mine = client.post("/login", data={"token": TOKEN}).headers["set-cookie"].partition(";")[0]

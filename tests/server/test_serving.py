@@ -51,6 +51,22 @@ def test_ipv6(recorded: Warehouse) -> None:
         assert httpx.get(f"{url}api/health").status_code == 200
 
 
+@pytest.mark.parametrize("host", ["::", "[::]", "[::1]", "0", ""])
+def test_the_address_that_is_told_can_be_opened(recorded: Warehouse, host: str) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with running(recorded, host, interval=0, token="a-token") as url:
+        assert httpx.get(f"{url}api/health").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["a\0b", "ä" * 70])
+def test_what_is_no_address_is_told(recorded: Warehouse, host: str) -> None:
+    with pytest.raises(AddressError, match="cannot listen"):
+        serve(recorded, host=host, port=0, token="a-token")
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path, sent: signal.Signals) -> None:
     path = written(tmp_path, conversation(1))
