@@ -227,7 +227,8 @@ class _Guard:
         await (self._refusal(scope) or self._app)(scope, receive, guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        headers, path = Headers(scope=scope), scope["path"]
+        # Inside another application the path begins with where this one stands, which must open nothing.
+        headers, path = Headers(scope=scope), scope["path"].removeprefix(scope.get("root_path", ""))
         if not self._hosts.allows(headers.get("host", "")):
             return _sent(failure(421, "this server does not go by the name in the Host header"))
         if path in self._open_paths or path.startswith(("/static/", "/login/")):

@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
 from dspy_session.errors import ConfigurationError
 from dspy_session.opencode.analytics.warehouse import Warehouse
-from dspy_session.server import running, serve
+from dspy_session.server import create_app, running, serve
 
 TOKEN = "a-token-of-some-length"
 GUARDED = [
@@ -56,6 +60,16 @@ def test_nothing_is_answered_without_the_token(locked: str, path: str) -> None:
             assert answer.json()["success"] is False
             assert answer.headers["www-authenticate"].startswith("Bearer")
         assert client.get(path, headers={"Authorization": f"bearer {TOKEN}"}).status_code in (200, 404)
+
+
+@pytest.mark.parametrize("place", ["/static", "/login", "/history"])
+def test_an_application_inside_another_is_guarded_at_any_place(recorded: Warehouse, place: str) -> None:
+    outer = Starlette(routes=[Mount(place, create_app(recorded, token=TOKEN))])
+    with TestClient(outer, base_url="http://localhost") as client:
+        assert client.get(f"{place}/api/sessions").status_code == 401
+        assert client.get(f"{place}/openapi.json").status_code == 401
+        assert client.get(f"{place}/api/health").status_code == 200
+        assert client.get(f"{place}/static/app.js").status_code == 200
 
 
 def test_health_is_told_to_anybody(locked: str) -> None:
