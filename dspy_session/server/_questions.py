@@ -7,7 +7,7 @@ import threading
 import typing
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -252,6 +252,9 @@ def session_head(asked: Asked) -> Json:
     """A session with its parent, its sub-agents, its to-do list, and its turns in brief."""
     brief = outline(asked.warehouse, asked.session)
     rows = {row.id: row for row in asked.report("sessions", Filter())}
+    if asked.session not in rows:
+        # Another program has synced it since the report was remembered.
+        rows = {row.id: row for row in replace(asked, revision=None).report("sessions", Filter())}
     row = rows[asked.session]
     children = sorted(_children(list(rows.values())).get(row.id, ()), key=ORDERS["created"])
     forks = [each for each in rows.values() if each.forked_from == row.id]

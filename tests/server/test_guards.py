@@ -9,7 +9,6 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient

@@ -133,6 +133,16 @@ def test_what_another_program_syncs_is_seen_too(tmp_path: Path) -> None:
         assert (again.status_code, again.json()["data"]["meta"]["count"]) == (200, 2)
 
 
+def test_a_session_that_another_program_has_just_synced_is_told(tmp_path: Path) -> None:
+    path, kept = written(tmp_path, conversation(1)), tmp_path / "kept.duckdb"
+    with running(Warehouse(kept), source=path, interval=3600) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/api/session/ses_0001").status_code == 200
+        grown(path, conversation(2))
+        code = f"{IMPORT}Warehouse(sys.argv[1]).sync(sys.argv[2])"
+        subprocess.run([sys.executable, "-c", code, str(kept), str(path)], cwd=ROOT, check=True)
+        assert client.get("/api/session/ses_0002").status_code == 200
+
+
 def test_a_file_that_another_program_holds_is_told(tmp_path: Path) -> None:
     kept = tmp_path / "kept.duckdb"
     warehouse = Warehouse(kept, wait=0)
