@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 from dspy_session.errors import ConfigurationError, UnknownPathError, WarehouseBusyError
 from dspy_session.opencode.analytics.asking import Tables
@@ -87,7 +88,7 @@ def failure(status: int, message: str) -> Reply:
 def etag_of(revision: str, path: str, query: str) -> str:
     """Names an answer before it is made: the same question to the same state has the same one."""
     # `days` counts back from now, to the minute.
-    minute = int(time.time() // 60) if "days=" in query else 0
+    minute = int(time.time() // 60) if any(name == "days" for name, _ in parse_qsl(query)) else 0
     asked = f"{revision} {minute} {path}?{query}"
     return f'"{hashlib.sha256(asked.encode("utf-8", "replace")).hexdigest()[:24]}"'
 

@@ -12,7 +12,6 @@ import ipaddress
 import secrets
 import threading
 from collections.abc import Iterable, Mapping
-from http.cookies import CookieError, SimpleCookie
 
 from dspy_session.errors import ConfigurationError
 
@@ -158,12 +157,10 @@ def _same(one: str, other: str) -> bool:
 
 
 def _cookie(header: str | None) -> str:
-    jar = _jar(header or "")
-    return jar[COOKIE].value if COOKIE in jar else ""
-
-
-def _jar(header: str) -> SimpleCookie:
-    try:
-        return SimpleCookie(header)
-    except CookieError:
-        return SimpleCookie()
+    # Browsers send a host's cookies to all of its ports. Those of other programs may be of any form, and a
+    # strict parser would lose ours behind one that it cannot read.
+    for each in (header or "").split(";"):
+        name, _, value = each.partition("=")
+        if name.strip() == COOKIE:
+            return value.strip().strip('"')
+    return ""

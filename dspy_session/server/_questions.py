@@ -7,7 +7,7 @@ import threading
 import typing
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -24,6 +24,10 @@ from dspy_session.opencode.analytics.turn_pages import outline, turn_page
 Json = dict[str, Any]
 REMEMBERED = 24
 """Reports that are kept until the warehouse changes: turning a page asks for the same one again."""
+
+DEEPEST = 40
+"""Levels of a tree of sessions. What writes JSON cannot go down without end, and one chain of sub-agents must
+not take the list of all others with it."""
 
 
 class Memory:
@@ -221,11 +225,23 @@ def _reach(row: SessionRow, children: dict[str, list[SessionRow]], reached: set[
             waiting += children.get(at.id, ())
 
 
-def _nested(row: SessionRow, children: dict[str, list[SessionRow]], tree: bool) -> Json:
+def _nested(row: SessionRow, children: dict[str, list[SessionRow]], tree: bool, level: int = 0) -> Json:
     told = _row(row)
     if tree:
-        told["children"] = [_nested(each, children, True) for each in children.get(row.id, ())]
+        told["children"] = [_nested(each, children, True, level + 1) for each in _below(row, children, level)]
     return told
+
+
+def _below(row: SessionRow, children: dict[str, list[SessionRow]], level: int) -> list[SessionRow]:
+    """The sessions to tell under this one; at the deepest level, all that are below it side by side."""
+    if level < DEEPEST:
+        return children.get(row.id, [])
+    found: list[SessionRow] = []
+    waiting = list(children.get(row.id, ())) if level == DEEPEST else []
+    while waiting:
+        found.append(waiting.pop(0))
+        waiting += children.get(found[-1].id, ())
+    return found
 
 
 def _row(row: SessionRow) -> Json:
@@ -236,6 +252,9 @@ def session_head(asked: Asked) -> Json:
     """A session with its parent, its sub-agents, its to-do list, and its turns in brief."""
     brief = outline(asked.warehouse, asked.session)
     rows = {row.id: row for row in asked.report("sessions", Filter())}
+    if asked.session not in rows:
+        # Another program has synced it since the report was remembered.
+        rows = {row.id: row for row in replace(asked, revision=None).report("sessions", Filter())}
     row = rows[asked.session]
     children = sorted(_children(list(rows.values())).get(row.id, ()), key=ORDERS["created"])
     forks = [each for each in rows.values() if each.forked_from == row.id]

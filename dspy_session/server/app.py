@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import threading
@@ -226,7 +227,8 @@ class _Guard:
         await (self._refusal(scope) or self._app)(scope, receive, guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        headers, path = Headers(scope=scope), scope["path"]
+        # Inside another application the path begins with where this one stands, which must open nothing.
+        headers, path = Headers(scope=scope), scope["path"].removeprefix(scope.get("root_path", ""))
         if not self._hosts.allows(headers.get("host", "")):
             return _sent(failure(421, "this server does not go by the name in the Host header"))
         if path in self._open_paths or path.startswith(("/static/", "/login/")):
@@ -338,7 +340,8 @@ def _prepared(
             tables, origin = warehouse, source
         else:
             tables, origin = stack.enter_context(contextlib.closing(Warehouse())), warehouse
-        wildcard = host.strip("[]") in ("0.0.0.0", "::")
+        bound, port = listener.getsockname()[:2]
+        wildcard = ipaddress.ip_address(bound.partition("%")[0]).is_unspecified
         app = create_app(
             tables,
             sync=None if interval <= 0 else _syncing(tables, origin),
@@ -356,8 +359,9 @@ def _prepared(
             timeout_graceful_shutdown=5,
             ws="none",
         )
-        shown = "127.0.0.1" if wildcard else f"[{host}]" if ":" in host.strip("[]") else host
-        url = f"http://{shown}:{listener.getsockname()[1]}/"
+        own = "::1" if listener.family == socket.AF_INET6 else "127.0.0.1"
+        shown = own if wildcard else host.strip("[]")
+        url = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
         yield uvicorn.Server(settings), listener, url, app.state.gate
 
 
@@ -379,8 +383,10 @@ def _listener(host: str, port: int) -> socket.socket:
         # answer would wait for the client's acknowledgement of its head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:
+        # A name that cannot be looked up at all is a TypeError or a UnicodeError.
+        reason = getattr(error, "strerror", None) or error
         raise AddressError(
-            f"cannot listen on port {port} of {host!r} ({error.strerror or error}): end the program that does, "
+            f"cannot listen on port {port} of {host!r} ({reason}): end the program that does, "
             "or choose another port; 0 takes a free one"
         ) from None

@@ -17,6 +17,7 @@ from dspy_session.opencode.analytics.filters import Filter
 from dspy_session.opencode.analytics.reports import Reports
 from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.server import running
+from dspy_session.server._answering import etag_of
 from dspy_session.server._routes import routes
 from tests.server.histories import conversation, written
 
@@ -119,6 +120,19 @@ def test_sessions_that_started_each_other_are_in_the_tree_all_the_same(tmp_path:
         found.append(row["id"])
         waiting += row["children"]
     assert sorted(found) == [f"ses_{one:04d}" for one, _ in pairs]
+
+
+def test_sub_agents_of_any_depth_are_told(tmp_path: Path) -> None:
+    deep = [conversation(one, parent=f"ses_{one - 1:04d}" if one else None) for one in range(250)]
+    with running(written(tmp_path, *deep)) as url:
+        answer = httpx.get(f"{url}api/sessions?tree=true", timeout=60)
+    assert answer.status_code == 200
+    found, waiting = [], answer.json()["data"]["sessions"]
+    while waiting:
+        row = waiting.pop()
+        found.append(row["id"])
+        waiting += row["children"]
+    assert sorted(found) == [f"ses_{one:04d}" for one in range(250)]
 
 
 def test_turns_hold_all_parts_of_a_session_once(api: httpx.Client, recorded: Warehouse) -> None:
@@ -257,6 +271,15 @@ def test_unchanged_answers_need_not_be_sent_again(tmp_path: Path) -> None:
         assert (
             client.get("/static/app.js", headers={"If-None-Match": page.headers["etag"]}).status_code == 304
         )
+
+
+def test_what_counts_back_from_now_is_named_so_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    for query in ("days=1", "d%61ys=1", "limit=1&%64%61%79%73=1"):
+        names = set()
+        for minute in (1, 2):
+            monkeypatch.setattr("time.time", lambda minute=minute: 60.0 * minute)
+            names.add(etag_of("r", "/api/sessions", query))
+        assert len(names) == 2, query
 
 
 def test_heads_can_be_asked_for(api: httpx.Client) -> None:

@@ -300,6 +300,19 @@ def test_what_comes_from_data_is_text(tmp_path: Path, served: Any, opened: Any) 
     shown.complaints = [each for each in shown.complaints if "404" not in each]
 
 
+@pytest.mark.parametrize("kind", ["valueOf", "constructor", "__proto__", "toString"])
+def test_parts_of_any_name_leave_the_others_readable(
+    tmp_path: Path, served: Any, opened: Any, kind: str
+) -> None:
+    odd = conversation(1, reply="The reply stands.")
+    _, parts = odd.messages[1]
+    parts.insert(0, {**parts[-3], "id": "prt_0", "type": kind, "text": "odd"})
+    page = opened(served(written(tmp_path, odd))).open("session/ses_0001")
+    told = page.locator("main").inner_text()
+    assert "The reply stands." in told
+    assert "[object" not in told
+
+
 def test_scripts_in_the_page_are_not_run(address: str, opened: Any) -> None:
     shown = opened(address)
     page = shown.open("")

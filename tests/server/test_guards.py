@@ -9,10 +9,13 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 
 from dspy_session.errors import ConfigurationError
 from dspy_session.opencode.analytics.warehouse import Warehouse
-from dspy_session.server import running, serve
+from dspy_session.server import create_app, running, serve
 
 TOKEN = "a-token-of-some-length"
 GUARDED = [
@@ -58,6 +61,16 @@ def test_nothing_is_answered_without_the_token(locked: str, path: str) -> None:
         assert client.get(path, headers={"Authorization": f"bearer {TOKEN}"}).status_code in (200, 404)
 
 
+@pytest.mark.parametrize("place", ["/static", "/login", "/history"])
+def test_an_application_inside_another_is_guarded_at_any_place(recorded: Warehouse, place: str) -> None:
+    outer = Starlette(routes=[Mount(place, create_app(recorded, token=TOKEN))])
+    with TestClient(outer, base_url="http://localhost") as client:
+        assert client.get(f"{place}/api/sessions").status_code == 401
+        assert client.get(f"{place}/openapi.json").status_code == 401
+        assert client.get(f"{place}/api/health").status_code == 200
+        assert client.get(f"{place}/static/app.js").status_code == 200
+
+
 def test_health_is_told_to_anybody(locked: str) -> None:
     assert httpx.get(f"{locked}api/health").json()["data"]["status"] == "ok"
 
@@ -82,6 +95,15 @@ def test_a_forged_cookie_is_none(locked: str) -> None:
     for value in ("", TOKEN, "0" * 64, '"', "\\"):
         cookie = f"dspy_session_dashboard={value}; other=1"
         assert httpx.get(f"{locked}api/sessions", headers={"Cookie": cookie}).status_code == 401
+
+
+@pytest.mark.parametrize("other", ['prefs={"a": 1}', "a[b]=1", "alone", "Path=/", 'é="', "$x=;"])
+def test_cookies_of_other_programs_on_this_machine_hide_nobodys(locked: str, other: str) -> None:
+    with visitor(locked) as client:
+        mine = client.post("/login", data={"token": TOKEN}).headers["set-cookie"].partition(";")[0]
+    for cookies in (f"{other}; {mine}", f"{mine}; {other}"):
+        headers = {"Cookie": cookies.encode()}
+        assert httpx.get(f"{locked}api/sessions", headers=headers).status_code == 200
 
 
 def test_other_sites_cannot_log_anybody_in(locked: str) -> None:

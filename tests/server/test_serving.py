@@ -51,6 +51,22 @@ def test_ipv6(recorded: Warehouse) -> None:
         assert httpx.get(f"{url}api/health").status_code == 200
 
 
+@pytest.mark.parametrize("host", ["::", "[::]", "[::1]", "0", ""])
+def test_the_address_that_is_told_can_be_opened(recorded: Warehouse, host: str) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with running(recorded, host, interval=0, token="a-token") as url:
+        assert httpx.get(f"{url}api/health").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["a\0b", "ä" * 70])
+def test_what_is_no_address_is_told(recorded: Warehouse, host: str) -> None:
+    with pytest.raises(AddressError, match="cannot listen"):
+        serve(recorded, host=host, port=0, token="a-token")
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path, sent: signal.Signals) -> None:
     path = written(tmp_path, conversation(1))
@@ -115,6 +131,16 @@ def test_what_another_program_syncs_is_seen_too(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code, str(kept), str(path)], cwd=ROOT, check=True)
         again = client.get("/api/sessions", headers={"If-None-Match": first.headers["etag"]})
         assert (again.status_code, again.json()["data"]["meta"]["count"]) == (200, 2)
+
+
+def test_a_session_that_another_program_has_just_synced_is_told(tmp_path: Path) -> None:
+    path, kept = written(tmp_path, conversation(1)), tmp_path / "kept.duckdb"
+    with running(Warehouse(kept), source=path, interval=3600) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/api/session/ses_0001").status_code == 200
+        grown(path, conversation(2))
+        code = f"{IMPORT}Warehouse(sys.argv[1]).sync(sys.argv[2])"
+        subprocess.run([sys.executable, "-c", code, str(kept), str(path)], cwd=ROOT, check=True)
+        assert client.get("/api/session/ses_0002").status_code == 200
 
 
 def test_a_file_that_another_program_holds_is_told(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ function todos(list) {
   const done = list.filter((each) => each.status === "completed").length;
   return h("details", { class: "panel todos", "data-key": "todos" }, h("summary", {}, `To do: ${done} of ${list.length} done`),
     h("ul", {}, list.map((each) => h("li", { class: each.status === "completed" || each.status === "cancelled" ? "gone" : null },
-      h("span", { class: "sign", "aria-hidden": "true" }, TODO_SIGNS[each.status] || "○"), h("span", { class: "hidden" }, `${each.status || ""}: `), each.content, each.priority === "high" ? mark("high", "priority") : null))));
+      h("span", { class: "sign", "aria-hidden": "true" }, (Object.hasOwn(TODO_SIGNS, each.status) && TODO_SIGNS[each.status]) || "○"), h("span", { class: "hidden" }, `${each.status || ""}: `), each.content, each.priority === "high" ? mark("high", "priority") : null))));
 }
 
 function related({ children, forks }) {
@@ -118,7 +118,7 @@ function stepOf(step) {
 // -- parts --
 
 function partOf(part) {
-  const draw = PARTS[part.type] || ((each) => line(each.type, each.content || ""));
+  const draw = (Object.hasOwn(PARTS, part.type) && PARTS[part.type]) || ((each) => line(each.type, each.content || ""));
   const drawn = draw(part);
   if (drawn && part.reverted) drawn.classList.add("gone");
   return drawn;
