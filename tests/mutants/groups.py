@@ -50,6 +50,8 @@ def stores(*names: str) -> tuple[str, ...]:
     return tuple(f"tests/stores/test_{name}.py" for name in names)
 
 
+CONFORMANCE = "tests/stores/test_conformance.py"
+
 GROUPS = {
     "history": Group(
         ("history.py", "_exchange.py"),
@@ -80,7 +82,10 @@ GROUPS = {
         ("_state_codec.py", "_log_codec.py", "_turn_documents.py"),
         (*session("files"), *memory("states", "summary"), *conversations("block"), *SHORT),
     ),
-    "lease": Group(("stores/lease.py",), (*stores("conformance", "aio"), *SHORT)),
+    "lease": Group(
+        ("stores/lease.py",),
+        (*stores("leases"), f"{CONFORMANCE}::TestInMemory::test_a_held_lease_is_renewed"),
+    ),
     "in-memory": Group(
         ("stores/in_memory.py", "stores/_standing.py"),
         (*stores("conformance", "round_trips"), *SHORT),
