@@ -65,8 +65,9 @@ def notebook(page: Path) -> nbformat.NotebookNode:
 
 
 def run(made: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Run a notebook in an empty folder, without a network, and keep what it prints; no logs, no times."""
+    """Run a notebook in a folder with the tests' recordings, without a network, and keep what it prints; no logs."""
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tests").symlink_to(ROOT / "tests")
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
         client = NotebookClient(
