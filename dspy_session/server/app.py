@@ -378,13 +378,15 @@ def _listener(host: str, port: int) -> socket.socket:
     bare = host.strip("[]")
     try:
         family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+        # A name that cannot be looked up fails here, before there is a socket to be left open.
+        socket.getaddrinfo(bare or None, port, family, socket.SOCK_STREAM)
         listener = socket.create_server((bare, port), family=family)
         # Connections inherit it. asyncio would not set it on those of a socket that is handed to it, and each
         # answer would wait for the client's acknowledgement of its head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except (OSError, TypeError, ValueError) as error:
-        # A name that cannot be looked up at all is a TypeError or a UnicodeError.
+        # A name that cannot be one is a TypeError, a ValueError or a UnicodeError.
         reason = getattr(error, "strerror", None) or error
         raise AddressError(
             f"cannot listen on port {port} of {host!r} ({reason}): end the program that does, "
