@@ -37,42 +37,25 @@ def _day(alt: Any) -> Any:
     return alt.X("utcyearmonthdate(day):T", title="day (UTC)", scale=alt.Scale(type="utc"), axis=axis)
 
 
+def _by_day(alt: Any, data: Any, y: Any, tooltip: list[str], color: str | None = None) -> Any:
+    """Bars by day, stacked by `color` where one is given."""
+    stacked = {} if color is None else {"color": alt.Color(f"{color}:N", title=None)}
+    return alt.Chart(data, width=600).mark_bar().encode(x=_day(alt), y=y, tooltip=tooltip, **stacked)
+
+
 def _cost_by_day(alt: Any, data: Any) -> Any:
-    return (
-        alt.Chart(data, width=600)
-        .mark_bar()
-        .encode(
-            x=_day(alt),
-            y=alt.Y("cost:Q", title="cost (USD)"),
-            tooltip=["day:N", "cost:Q", "sessions:Q", "turns:Q", "calls:Q"],
-        )
-    )
+    told = ["day:N", "cost:Q", "sessions:Q", "turns:Q", "calls:Q"]
+    return _by_day(alt, data, alt.Y("cost:Q", title="cost (USD)"), told)
 
 
 def _models_by_day(alt: Any, data: Any) -> Any:
-    return (
-        alt.Chart(data, width=600)
-        .mark_bar()
-        .encode(
-            x=_day(alt),
-            y=alt.Y("cost:Q", title="cost (USD)"),
-            color=alt.Color("model:N", title=None),
-            tooltip=["day:N", "model:N", "cost:Q", "calls:Q", "tokens:Q"],
-        )
-    )
+    told = ["day:N", "model:N", "cost:Q", "calls:Q", "tokens:Q"]
+    return _by_day(alt, data, alt.Y("cost:Q", title="cost (USD)"), told, "model")
 
 
 def _skills_over_time(alt: Any, data: Any) -> Any:
-    return (
-        alt.Chart(data, width=600)
-        .mark_bar()
-        .encode(
-            x=_day(alt),
-            y=alt.Y("loads:Q", axis=alt.Axis(tickMinStep=1)),
-            color=alt.Color("skill:N", title=None),
-            tooltip=["day:N", "skill:N", "loads:Q", "sessions:Q"],
-        )
-    )
+    loads = alt.Y("loads:Q", axis=alt.Axis(tickMinStep=1))
+    return _by_day(alt, data, loads, ["day:N", "skill:N", "loads:Q", "sessions:Q"], "skill")
 
 
 def _tools(alt: Any, data: Any) -> Any:
