@@ -12,9 +12,11 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
+from dspy_session.opencode.analytics._part_rows import SUMMARY
 from dspy_session.opencode.analytics.answers import Answers
 from dspy_session.opencode.analytics.filters import Filter
 from dspy_session.opencode.analytics.reports import Reports
+from dspy_session.opencode.analytics.turn_pages import LONGEST, LONGEST_TITLE
 from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.server import running
 from dspy_session.server._answering import etag_of
@@ -323,6 +325,23 @@ def test_no_answer_gives_away_a_secret(leaky: Path) -> None:
         answers = "".join(everything(url))
     assert SECRET not in answers
     assert "[redacted:" in answers
+
+
+def test_no_cut_leaves_half_a_secret(tmp_path: Path) -> None:
+    """The host of the URL, and so the sign that there is a password in it, comes after the cut."""
+    sessions = []
+    for longest in (LONGEST_TITLE, SUMMARY, LONGEST):
+        for before in (0, 12, 24, 36):
+            said = "word " * (longest // 5) + "and more"
+            said = f"{said[: longest - before]} https://ann:horse-battery-staple-8f2e6a@db.example/stock"
+            texts = {"prompt": said, "thought": said, "reply": said, "secret": said}
+            sessions.append(conversation(len(sessions), **texts))
+    with running(written(tmp_path, *sessions)) as url:
+        for each in sessions:
+            path = f"{url}api/session/{each.id}"
+            answers = [httpx.get(path + view).text for view in ("", "/turns")]
+            assert "horse" not in "".join(answers)
+            assert all("word word" in answer for answer in answers)
 
 
 def test_secrets_can_be_left_in(leaky: Path) -> None:

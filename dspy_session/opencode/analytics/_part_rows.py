@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspy_session.opencode import _fields as read
+from dspy_session.opencode.analytics._cutting import beginning
 from dspy_session.opencode.analytics._failures import error_class
 from dspy_session.opencode.outcomes import SHELLS
 from dspy_session.opencode.parts import (
@@ -26,7 +27,7 @@ from dspy_session.opencode.parts import (
 from dspy_session.opencode.tokens import Usage
 
 SUMMARY = 500
-"""Characters of a tool's result that are kept."""
+"""Characters of a tool's result that are kept, at most."""
 
 HEAD = ("id", "session_id", "message_id", "turn_index", "seq", "part_type")
 TAIL = ("copied", "reverted")
@@ -78,7 +79,7 @@ def _of_tool(call: ToolCall, made: int | None, usage: Usage | None) -> Values:
         call.call_id,
         arguments(given),
         read.optional_text(given.get("command")) if tool in SHELLS else None,
-        None if output is None else output[:SUMMARY],
+        None if output is None else beginning(output, SUMMARY),
         None if output is None else len(output),
         call.error,
         None if succeeded else error_class(call),

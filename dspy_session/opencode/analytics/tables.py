@@ -222,7 +222,7 @@ PARTS = _table(
     call_id VARCHAR: the provider's id of the call
     arguments VARCHAR: the arguments as JSON, keys in order, equal for equal calls
     command VARCHAR: a shell's command
-    result_summary VARCHAR: the first 500 characters of what the tool gave back
+    result_summary VARCHAR: the beginning of what the tool gave back: at most 500 characters, up to the end of a word
     result_chars BIGINT: how long that was, in characters
     error_message VARCHAR: why the call or the try failed
     error_class VARCHAR: why a call failed: permission, timeout, aborted, invalid, exit_code, not_found, …

@@ -1,6 +1,6 @@
 """A session's turns, page by page: messages, calls of the model and their parts, as they followed each other.
 
-It is what a reader of the conversation scrolls through. Long texts are cut, and say so with `cut`.
+It is what a reader of the conversation scrolls through. Long texts are cut at the end of a word, and say so with `cut`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from datetime import datetime, timezone
 from typing import Any
 
 from dspy_session.errors import UnknownPathError
+from dspy_session.opencode.analytics._cutting import beginning
 from dspy_session.opencode.analytics.asking import Tables
 from dspy_session.opencode.analytics.filters import sql
 from dspy_session.opencode.analytics.reporting import jsonable
 
 Json = dict[str, Any]
 LONGEST = 40_000
-"""Characters of a text, a tool's arguments, or a diff that are given."""
+"""Characters of a text, a tool's arguments, or a diff that are given, at most."""
+LONGEST_TITLE = 120
+"""Characters of a turn's title in an outline, at most."""
 PAGE = 20
 """Turns on a page, if nothing else is asked for."""
 
@@ -55,7 +58,8 @@ def outline(warehouse: Tables, session_id: str) -> Json:
     """
     count = _count(warehouse, session_id)
     asked = {"session": session_id}
-    turns, todos = (_ask(warehouse, question, asked) for question in ("page_outline", "page_todos"))
+    turns = _ask(warehouse, "page_outline", {**asked, "longest": LONGEST_TITLE})
+    todos = _ask(warehouse, "page_todos", asked)
     return {"meta": _meta(session_id, count=count), "turns": turns, "todos": todos}
 
 
@@ -124,7 +128,15 @@ def _by(key: str, rows: Iterable[Json]) -> dict[str, list[Json]]:
 
 def _ask(warehouse: Tables, question: str, parameters: Json) -> list[Json]:
     rows = warehouse.query(sql(question), parameters)
-    return [{name: jsonable(value) for name, value in row.items()} for row in rows]
+    longest = parameters.get("longest")
+    return [{name: _given(value, longest) for name, value in row.items()} for row in rows]
+
+
+def _given(value: Any, longest: int | None) -> Any:
+    """A value as JSON has it. A text that the query gave with one character more than `longest` is cut."""
+    if longest is not None and isinstance(value, str):
+        return beginning(value, longest)
+    return jsonable(value)
 
 
 def _known(row: Json) -> Json:
