@@ -12,6 +12,8 @@ When = str | date | datetime | int | float
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FIRST = datetime.min.replace(tzinfo=timezone.utc)
 _LAST = datetime.max.replace(tzinfo=timezone.utc)
+_FURTHEST = 253_402_300_800
+"""Seconds from 1970 to the end of the year 9999, and more than to the beginning of the year 1."""
 
 
 def moment(milliseconds: int) -> datetime:
@@ -44,9 +46,11 @@ def milliseconds(when: When) -> int:
             local time, and a date is its midnight.
 
     Raises:
-        ConfigurationError: the text is no ISO date or time.
+        ConfigurationError: the text is no ISO date or time, or the number no time of the years 1 to 9999.
     """
     if isinstance(when, (int, float)):
+        if not -_FURTHEST < when < _FURTHEST:
+            raise ConfigurationError(f"{when!r} is no time: give seconds since 1970, not milliseconds")
         return round(when * 1000)
     if isinstance(when, str):
         try:

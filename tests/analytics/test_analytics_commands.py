@@ -126,6 +126,8 @@ def test_filters(warehouse: Path, source: Path, capsys: pytest.CaptureFixture[st
         (["cost", "--limit", "-1"], 1),
         (["cost", "--source", "/nowhere/at/all"], 1),
         (["cost", "--no-sync", "--warehouse", "/nowhere/at/all.duckdb"], 1),
+        (["cost", "--no-sync", "--source", "/nowhere/at/all"], 1),
+        (["export", ""], 1),
         (["cost", "--by", "moon"], 2),
         (["nothing"], 2),
     ],

@@ -27,6 +27,7 @@ from warehouses import START, TOKENS, add, aged, connected, conversation, counte
 from dspy_session.errors import SourceFormatError, SourceNotFoundError
 from dspy_session.opencode import open_source
 from dspy_session.opencode.analytics import _batches, _workers
+from dspy_session.opencode.analytics.reports import Reports
 from dspy_session.opencode.analytics.tables import TABLES
 from dspy_session.opencode.analytics.warehouse import Warehouse
 
@@ -250,6 +251,17 @@ def test_no_value_stops_the_others(column: str, value: Any, tmp_path: Path) -> N
     report = warehouse.sync(tmp_path)
     assert (report.read, report.failed) == (2, 0)
     assert warehouse.query("SELECT count(*) AS n FROM parts GROUP BY session_id") == [{"n": 7}, {"n": 7}]
+
+
+def test_values_that_do_not_fit_are_counted_in_the_answers(tmp_path: Path) -> None:
+    odd, warehouse = conversation("ses_1", 2), Warehouse()
+    for message in (1, 3):
+        odd.messages[message][1][3]["time"] = {"start": 10**30, "end": -(10**30)}
+    report = warehouse.sync(written(tmp_path / "opencode.db", odd, conversation("ses_2", 1)))
+    assert len(report.skipped) == len(warehouse.skipped) >= 4
+    assert Reports(warehouse).models().skipped == len(report.skipped)
+    counted = {row.id: row.skipped for row in Reports(warehouse).sessions()}
+    assert counted == {"ses_1": len(report.skipped), "ses_2": 0}
 
 
 def test_a_session_that_cannot_be_read_keeps_its_rows_and_is_tried_again(

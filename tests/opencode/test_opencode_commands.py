@@ -198,6 +198,9 @@ def test_times_that_users_give() -> None:
     assert milliseconds("2026-10-01") == milliseconds(midnight.date()) == milliseconds(midnight)
     with pytest.raises(ConfigurationError, match="is no date"):
         milliseconds("soon")
+    for number in (float("nan"), float("inf"), 1e300, 1_760_000_000_000):
+        with pytest.raises(ConfigurationError, match="is no time"):
+            milliseconds(number)
 
 
 @pytest.mark.parametrize("given", ["0001-01-01", "9999-12-31T23:59", "0001-01-01T00:00+14:00"])

@@ -248,6 +248,8 @@ def test_files_of_each_format(new: History, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(ConfigurationError, match="format must be one of"):
         opencode.export(new, tmp_path / "x", "xml")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="the path is empty"):
+        opencode.export(new, "")
 
 
 def test_parquet_has_a_row_for_each_turn(new: History, tmp_path: Path) -> None:

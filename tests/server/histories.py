@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from opencode_layouts import Conversation, add_to_database, database
+
+from dspy_session.opencode.analytics.warehouse import Warehouse
+from dspy_session.server import running
 
 BEGIN = 1_760_000_000_000
 DIFF = """Index: /work/shop.py
@@ -132,3 +137,12 @@ def grown(path: Path, *conversations: Conversation) -> None:
         for each in conversations:
             add_to_database(db, each)
     db.close()
+
+
+@contextmanager
+def served(path: Path, **options: Any) -> Iterator[str]:
+    """A server over a history that has been read: no request is answered before, however slow the machine is."""
+    with Warehouse() as warehouse:
+        warehouse.sync(path)
+        with running(warehouse, interval=0, **options) as url:
+            yield url

@@ -21,7 +21,7 @@ from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.server import running
 from dspy_session.server._answering import etag_of
 from dspy_session.server._routes import routes
-from tests.server.histories import conversation, written
+from tests.server.histories import conversation, served, written
 
 SECRET = "sk-ant-api03-0123456789abcdefABCDEF"
 OF_SESSION = [route for route in routes() if route.of_session]
@@ -112,7 +112,7 @@ def test_sessions_are_searched_ordered_and_nested(api: httpx.Client) -> None:
 def test_sessions_that_started_each_other_are_in_the_tree_all_the_same(tmp_path: Path) -> None:
     pairs = [(1, 1), (2, 3), (3, 4), (4, 2), (5, 4), (6, 6), (7, None)]
     named = [conversation(one, parent=None if of is None else f"ses_{of:04d}") for one, of in pairs]
-    with running(written(tmp_path, *named)) as url:
+    with served(written(tmp_path, *named)) as url:
         answer = httpx.get(f"{url}api/sessions?tree=true").json()
         assert httpx.get(f"{url}api/session/ses_0001").status_code == 200
     found: list[str] = []
@@ -126,7 +126,7 @@ def test_sessions_that_started_each_other_are_in_the_tree_all_the_same(tmp_path:
 
 def test_sub_agents_of_any_depth_are_told(tmp_path: Path) -> None:
     deep = [conversation(one, parent=f"ses_{one - 1:04d}" if one else None) for one in range(250)]
-    with running(written(tmp_path, *deep)) as url:
+    with served(written(tmp_path, *deep)) as url:
         answer = httpx.get(f"{url}api/sessions?tree=true", timeout=60)
     assert answer.status_code == 200
     found, waiting = [], answer.json()["data"]["sessions"]
@@ -321,10 +321,24 @@ def everything(url: str) -> Iterator[str]:
 
 
 def test_no_answer_gives_away_a_secret(leaky: Path) -> None:
-    with running(leaky) as url:
+    with served(leaky) as url:
         answers = "".join(everything(url))
     assert SECRET not in answers
     assert "[redacted:" in answers
+
+
+def test_sub_agents_of_sub_agents_without_end(tmp_path: Path) -> None:
+    chain = [conversation(n, parent=f"ses_{n - 1:04d}" if n else None) for n in range(300)]
+    with served(written(tmp_path, *chain)) as url:
+        found = httpx.get(f"{url}api/session/ses_0000/delegations", timeout=60)
+        told = httpx.get(f"{url}api/session/ses_0000/delegation-timeline", timeout=60)
+    answer = found.json()["data"]
+    assert answer["summary"]["max_depth"] == answer["summary"]["total_delegations"] == 299
+    node, levels = answer["tree"], 0
+    while node["children"]:
+        (node,), levels = node["children"], levels + 1
+    assert levels == 50
+    assert told.json()["data"]["meta"]["count"] == 299
 
 
 def test_no_cut_leaves_half_a_secret(tmp_path: Path) -> None:
@@ -336,7 +350,7 @@ def test_no_cut_leaves_half_a_secret(tmp_path: Path) -> None:
             said = f"{said[: longest - before]} https://ann:horse-battery-staple-8f2e6a@db.example/stock"
             texts = {"prompt": said, "thought": said, "reply": said, "secret": said}
             sessions.append(conversation(len(sessions), **texts))
-    with running(written(tmp_path, *sessions)) as url:
+    with served(written(tmp_path, *sessions)) as url:
         for each in sessions:
             path = f"{url}api/session/{each.id}"
             answers = [httpx.get(path + view).text for view in ("", "/turns")]
@@ -345,7 +359,7 @@ def test_no_cut_leaves_half_a_secret(tmp_path: Path) -> None:
 
 
 def test_secrets_can_be_left_in(leaky: Path) -> None:
-    with running(leaky, redact=False) as url:
+    with served(leaky, redact=False) as url:
         turns = httpx.get(f"{url}api/session/ses_0001/turns").json()["data"]["turns"]
     assert json.dumps(turns).count(SECRET) >= 6
 

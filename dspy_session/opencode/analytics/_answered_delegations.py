@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from dspy_session.opencode.analytics._answered_parts import Answer, Found
 from dspy_session.opencode.analytics.reporting import jsonable
 
+DEEPEST = 50
+"""Levels of a tree of sub-agents: programs that read JSON give up on what is nested much deeper."""
+
 
 def delegations(head: Found, rows: Sequence[Found], status: str) -> Answer:
-    """The sub-agents as a tree. One that was given several tasks stands there once, by the first."""
+    """The sub-agents as a tree, of `DEEPEST` levels at most.
+
+    One that was given several tasks stands there once, by the first.
+    """
     nodes = list(_unique(head["id"], rows))
     root = {
         "session_id": head["id"],
@@ -21,7 +27,7 @@ def delegations(head: Found, rows: Sequence[Found], status: str) -> Answer:
         "children": [],
     }
     by_id = {head["id"]: root}
-    for _, row in nodes:
+    for _, row in (each for each in nodes if each[0] <= DEEPEST):
         node = _node(row)
         by_id[row["parent"]]["children"].append(node)
         if row["child"] is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -156,10 +157,23 @@ def _read(job: Job) -> Rows:
 
 
 def _finished(batch: Batch, gathered: Rows) -> Batch:
+    left_out: Counter[str] = Counter()
     for name, shape in _SHAPES.items():
         rows, table = gathered[name], shape.table
         for column, places in batch.add(shape, rows).items():
             session = shape.columns.index(table.session)
             reason = f"a value that does not fit {table.name}.{column} was left out"
             gathered["skipped"] += [(rows[at][session], "", str(rows[at][0]), reason) for at in places]
+            left_out.update(rows[at][session] for at in places)
+    if left_out:
+        _count_again(batch, gathered["sessions"], left_out)
     return batch
+
+
+def _count_again(batch: Batch, sessions: list[Row], left_out: Counter[str]) -> None:
+    """Add to what was skipped of each session the values of its rows that did not fit."""
+    shape = _SHAPES["sessions"]
+    session, skipped = (shape.columns.index(name) for name in (shape.table.session, "skipped"))
+    rows = [(*row[:skipped], row[skipped] + left_out[row[session]], *row[skipped + 1 :]) for row in sessions]
+    batch.tables.pop(shape.table.name, None)
+    batch.add(shape, rows)

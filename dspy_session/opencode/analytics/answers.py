@@ -190,7 +190,10 @@ class Answers:
     # -- sub-agents and skills --
 
     def get_session_delegations(self, session_id: str, *, strict: bool = True) -> Answer:
-        """The sub-agents that the session started, these theirs, and so on, as a tree."""
+        """The sub-agents that the session started, these theirs, and so on, as a tree of at most 50 levels.
+
+        `max_depth` in the summary is the depth of all; `get_session_delegation_timeline` tells of each.
+        """
 
         def made() -> Answer:
             head = self._head(session_id)

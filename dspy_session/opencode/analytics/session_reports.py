@@ -43,7 +43,7 @@ class SessionRow:
     reverted_cost: float = column("the part of it that undone calls cost", "USD")
     cost_with_sub_agents: float = column("its cost and that of its sub-agents, at any depth", "USD")
     sub_agents: int = column("its sub-agents' sessions, at any depth")
-    skipped: int = column("its damaged messages and parts, which are not counted")
+    skipped: int = column("its damaged messages, parts and values, which are not counted")
 
 
 @dataclass(frozen=True)

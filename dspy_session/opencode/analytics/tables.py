@@ -53,7 +53,7 @@ SESSIONS = _table(
     message_count BIGINT: its messages, copied ones included
     turn_count BIGINT: its turns, neither copied nor undone
     stored_cost DOUBLE: US dollars as the session's head has them: copies and undone turns included
-    skipped BIGINT: its damaged messages and parts, which are not here
+    skipped BIGINT: its damaged messages, parts and values, which are not here
     origin VARCHAR: the file or database that it was read from
     """,
 )

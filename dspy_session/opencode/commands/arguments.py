@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+from dspy_session.errors import ConfigurationError
 from dspy_session.opencode.analytics.filters import Filter
 from dspy_session.opencode.analytics.warehouse import Warehouse
 from dspy_session.opencode.commands.terminal import counting
@@ -40,12 +41,17 @@ def command(
     return parser
 
 
-def add_warehouse(parser: argparse.ArgumentParser, *, sync: bool = True) -> None:
-    """The arguments that name a warehouse."""
+def add_warehouse(parser: argparse.ArgumentParser, *, sync: bool = True, kept: bool = False) -> None:
+    """The arguments that name a warehouse.
+
+    Args:
+        sync: the command can do without a sync.
+        kept: also what comes from a source that was named goes into the default warehouse.
+    """
+    place = shown(default_warehouse())
+    default = place if kept else f"{place}; in memory with --source"
     parser.add_argument(
-        "--warehouse",
-        metavar="FILE",
-        help=f"what was synced is kept there (default: {shown(default_warehouse())}; in memory with --source)",
+        "--warehouse", metavar="FILE", help=f"what was synced is kept there (default: {default})"
     )
     if sync:
         parser.add_argument("--no-sync", action="store_true", help="ask what was synced before")
@@ -94,7 +100,11 @@ def place_of(arguments: argparse.Namespace) -> Path | None:
 def warehouse_of(arguments: argparse.Namespace) -> Iterator[Warehouse]:
     """The warehouse that was asked for, in step with its source unless that is not wanted."""
     place = place_of(arguments)
-    stale = getattr(arguments, "no_sync", False) and place is not None
+    stale = getattr(arguments, "no_sync", False)
+    if stale and place is None:
+        raise ConfigurationError(
+            "--no-sync asks what was synced before: name the --warehouse that it is in, not a --source"
+        )
     if place is not None and not stale:
         place.parent.mkdir(parents=True, exist_ok=True)
     with Warehouse(place, read_only=stale) as warehouse:

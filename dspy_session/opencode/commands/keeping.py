@@ -23,7 +23,7 @@ from dspy_session.opencode.commands.terminal import counting, print_json
 def add(commands: Commands, serve: Callable[..., Any] | None) -> None:
     """Add `sync`, and `serve` if there is something to call."""
     parser = command(commands, "sync", run_sync, "bring a warehouse up to date", since=False)
-    add_warehouse(parser, sync=False)
+    add_warehouse(parser, sync=False, kept=True)
     parser.add_argument("--parquet", metavar="FOLDER", help="then write its tables as Parquet files")
     if serve is None:
         return

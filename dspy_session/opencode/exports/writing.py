@@ -70,11 +70,13 @@ def export(
         What was written and what was redacted. Files are put in place when they are complete.
 
     Raises:
-        ConfigurationError: there is no such format.
+        ConfigurationError: there is no such format, or the path is empty.
         MissingExtraError: "parquet" without pyarrow.
     """
     if format not in FORMATS:
         raise ConfigurationError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
+    if not os.fspath(path):
+        raise ConfigurationError("the path is empty: name the file or the folder to write")
     redactor = redact if isinstance(redact, Redactor) else Redactor() if redact else None
     report = ExportReport(redaction=redactor.report if redactor is not None else RedactionReport())
     chosen = _chosen(history, project, since, where)
