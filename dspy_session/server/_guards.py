@@ -121,7 +121,7 @@ class Gate:
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
             return scheme.lower() == "bearer" and self.knows(token.strip())
-        return _same(_cookie(cookies), self.cookie)
+        return _same(_cookie(self.cookie_name, cookies), self.cookie)
 
     def knows(self, token: str) -> bool:
         """Whether this is the token; how long the comparison takes does not tell how much of it is right."""
@@ -130,12 +130,19 @@ class Gate:
     @property
     def cookie(self) -> str:
         """The value of the browser's cookie."""
-        key = (self._token or "").encode()
-        return hmac.new(key, b"dspy-session dashboard", hashlib.sha256).hexdigest()
+        return self._derived(b"dspy-session dashboard")
+
+    @property
+    def cookie_name(self) -> str:
+        """Its name: one for each token, as a browser sends a host's cookies to all of its ports."""
+        return f"{COOKIE}_{self._derived(b'name of the cookie')[:8]}"
+
+    def _derived(self, use: bytes) -> str:
+        return hmac.new((self._token or "").encode(), use, hashlib.sha256).hexdigest()
 
     def set_cookie(self) -> str:
         """The header's value that gives a browser its cookie."""
-        return f"{COOKIE}={self.cookie}; Path=/; HttpOnly; SameSite=Strict; Max-Age=31536000"
+        return f"{self.cookie_name}={self.cookie}; Path=/; HttpOnly; SameSite=Strict; Max-Age=31536000"
 
     def new_link(self) -> str:
         """A code that opens the dashboard once."""
@@ -156,11 +163,11 @@ def _same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode("utf-8", "replace"))
 
 
-def _cookie(header: str | None) -> str:
-    # Browsers send a host's cookies to all of its ports. Those of other programs may be of any form, and a
-    # strict parser would lose ours behind one that it cannot read.
+def _cookie(wanted: str, header: str | None) -> str:
+    # The cookies of other programs on this host may be of any form, and a strict parser would lose ours behind
+    # one that it cannot read.
     for each in (header or "").split(";"):
         name, _, value = each.partition("=")
-        if name.strip() == COOKIE:
+        if name.strip() == wanted:
             return value.strip().strip('"')
     return ""

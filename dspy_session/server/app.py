@@ -35,7 +35,7 @@ try:
     from starlette.datastructures import Headers
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
     from starlette.routing import Route as WebRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -200,10 +200,13 @@ def _login_routes(gate: Gate) -> list[WebRoute]:
 
 async def _typed_token(request: Request) -> str:
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LOGIN_BYTES:
-            raise HTTPException(413, "a token is not that long")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LOGIN_BYTES:
+                raise HTTPException(413, "a token is not that long")
+    except ClientDisconnect:
+        raise HTTPException(400, "the request ended before its form did") from None
     return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
+import anyio
 import httpx
 import pytest
 from hypothesis import given
@@ -91,19 +93,52 @@ def test_a_browser_gets_a_cookie_for_the_token(locked: str) -> None:
         assert client.get("/api/sessions", headers={"Authorization": "Bearer wrong"}).status_code == 401
 
 
+def cookie_of(url: str) -> str:
+    """The name and value that a browser gets for the token."""
+    with visitor(url) as client:
+        cookie: str = client.post("/login", data={"token": TOKEN}).headers["set-cookie"]
+    return cookie.partition(";")[0]
+
+
 def test_a_forged_cookie_is_none(locked: str) -> None:
+    name = cookie_of(locked).partition("=")[0]
     for value in ("", TOKEN, "0" * 64, '"', "\\"):
-        cookie = f"dspy_session_dashboard={value}; other=1"
+        cookie = f"{name}={value}; other=1"
         assert httpx.get(f"{locked}api/sessions", headers={"Cookie": cookie}).status_code == 401
 
 
 @pytest.mark.parametrize("other", ['prefs={"a": 1}', "a[b]=1", "alone", "Path=/", 'é="', "$x=;"])
 def test_cookies_of_other_programs_on_this_machine_hide_nobodys(locked: str, other: str) -> None:
-    with visitor(locked) as client:
-        mine = client.post("/login", data={"token": TOKEN}).headers["set-cookie"].partition(";")[0]
+    mine = cookie_of(locked)
     for cookies in (f"{other}; {mine}", f"{mine}; {other}"):
         headers = {"Cookie": cookies.encode()}
         assert httpx.get(f"{locked}api/sessions", headers=headers).status_code == 200
+
+
+def test_dashboards_of_one_machine_keep_their_browser(recorded: Warehouse, locked: str) -> None:
+    """A browser sends the cookies of a host to all of its ports, and keeps one of each name."""
+    mine = cookie_of(locked)
+    with running(recorded, interval=0, token="another") as url, visitor(url) as client:
+        other = client.post("/login", data={"token": "another"}).headers["set-cookie"].partition(";")[0]
+    assert other.partition("=")[0] != mine.partition("=")[0]
+    headers = {"Cookie": f"{other}; {mine}"}
+    assert httpx.get(f"{locked}api/sessions", headers=headers).status_code == 200
+
+
+def test_who_hangs_up_while_logging_in_is_let_go(recorded: Warehouse) -> None:
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {"type": "http", "method": "POST", "path": "/login", "root_path": "", "scheme": "http"}
+    app = create_app(recorded, interval=0, token=TOKEN)
+    anyio.run(app, {**scope, "query_string": b"", "headers": headers}, gone, send)
+    assert sent[0]["status"] == 400
 
 
 def test_other_sites_cannot_log_anybody_in(locked: str) -> None:
