@@ -9,6 +9,7 @@ they are the bare program's.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -173,6 +174,7 @@ class _PredictorCall:
         self._name: str | None = None
         self.kwargs = kwargs = dict(kwargs)
         self.view = EMPTY
+        self._started = time.perf_counter()
         signature = ensure_signature(kwargs.get("signature", predictor.signature))
         if frame is None:
             self._outside(signature)
@@ -219,7 +221,8 @@ class _PredictorCall:
             fields = self._predictor.signature.input_fields
             steering = {self._name, *_SETTINGS} - {k for k in fields if k != self._name}
             given = {k: v for k, v in self.kwargs.items() if k not in steering}
-            self._frame.heard(self._predictor, given, prediction, self.view)
+            seconds = time.perf_counter() - self._started
+            self._frame.heard(self._predictor, given, prediction, self.view, seconds)
 
 
 def given_history(kwargs: Mapping[str, Any]) -> str | None:

@@ -87,6 +87,7 @@ class LogWriter(SnapshotWriter):
             "inputs": self._encoder.fields(call.inputs, f"{place}, call of {call.path}"),
             "outputs": self._encoder.fields(call.outputs, f"{place}, call of {call.path}"),
             "snapshot": None if call.history is None else self.snapshot(call.history),
+            **({} if call.seconds is None else {"seconds": call.seconds}),
         }
 
 
@@ -121,6 +122,7 @@ class LogReader(SnapshotReader):
             outputs=self._decoder.fields(wire.get("outputs") or {}, "call"),
             history=None if wire.get("snapshot") is None else self.view(wire["snapshot"]),
             predictor=wire.get("predictor", ""),
+            seconds=wire.get("seconds"),
         )
 
 

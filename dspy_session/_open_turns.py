@@ -112,16 +112,17 @@ class Frame:
             return None
         return self.view if self.nodes is None else self.nodes.view(predictor)
 
-    def heard(self, predictor: Any, inputs: Mapping[str, Any], prediction: Any, view: HistoryView) -> None:
-        """Take note of a predictor's answer."""
+    def heard(
+        self, predictor: Any, inputs: Mapping[str, Any], prediction: Any, view: HistoryView, seconds: float
+    ) -> None:
+        """Take note of a predictor's answer, for which it took some seconds."""
         if self.nodes is not None:
             self.nodes.heard(predictor, inputs, prediction, view)
         if self.session.options.record == "calls":
             path = self.path_of(predictor)
             outputs = keep(dict(prediction.items()), "the output")
-            self.calls.append(
-                Call(path, keep(inputs, "the input"), outputs, view, predictor.signature.__name__)
-            )
+            name = predictor.signature.__name__
+            self.calls.append(Call(path, keep(inputs, "the input"), outputs, view, name, seconds))
 
     def around(self) -> Iterator[Frame]:
         """This open turn and those around it, innermost first."""

@@ -54,6 +54,7 @@ class Call:
         outputs: the fields it answered.
         history: the conversation that it was shown.
         predictor: the class of the predictor's signature, by name.
+        seconds: how long it took, the model's time included; None where an earlier file does not tell.
     """
 
     path: str | None
@@ -61,6 +62,7 @@ class Call:
     outputs: Mapping[str, Any]
     history: HistoryView | None = None
     predictor: str = ""
+    seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True, eq=False)

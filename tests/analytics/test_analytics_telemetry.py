@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
+from dspy.primitives.code_interpreter import FinalOutput
 from dspy.utils import DummyLM
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +20,7 @@ from dspy_session.errors import FormatError, SourceNotFoundError
 from dspy_session.opencode.analytics.rlm import rlm_report
 from dspy_session.opencode.analytics.skill_files import known_skills
 from dspy_session.opencode.analytics.telemetry_file import load_metrics, percentile
+from dspy_session.testing.lm import ScriptedLM
 
 RUNS = [
     {"timestamp": "2026-01-01T00:00:00", "tokens": 300, "duration_ms": time, "success": True, "iterations": 1}
@@ -153,11 +157,50 @@ def test_recorded_calls_of_a_long_reader() -> None:
     row = rlm_report(session, chunks="summarize").row
     assert (row.predictor_calls, row.iterations, row.chunks) == (5, 1, 3)
     assert row.chunk_chars == (4, 4, 2)
+    assert len(row.chunk_ms) == 3
+    assert row.mean_chunk_ms == sum(row.chunk_ms) / 3 > 0
     assert (row.mode, row.parallel_runs, row.sequential_runs) == ("parallel", 1, 0)
     assert row.accuracy == 0.5
     usage = session.turns[0].usage
     assert usage is not None
     assert (row.model_calls, row.queries, row.prompt_tokens) == (5, 0, usage.prompt_tokens)
+
+
+class Interpreter:
+    """Runs what the model writes, here and now."""
+
+    def __init__(self) -> None:
+        self.tools: dict[str, Any] = {}
+
+    def start(self) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+    def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
+        submitted: list[Any] = []
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            exec(code, {**self.tools, **(variables or {}), "SUBMIT": lambda **given: submitted.append(given)})
+        return FinalOutput(submitted[0]) if submitted else shown.getvalue()
+
+
+def test_a_recursive_language_model() -> None:
+    written = [
+        "pieces = [text[at : at + 4] for at in range(0, len(text), 4)]\nprint(llm_query_batched(pieces))",
+        "print(llm_query('all of it: ' + text))",
+        "SUBMIT(answer='read')",
+    ]
+
+    def answer(chat: Any, names: list[str]) -> Any:
+        return {"reasoning": "r", "code": written.pop(0)} if names else "a summary"
+
+    session = Session(dspy.RLM("text -> answer", interpreter_factory=Interpreter), record="calls")
+    with dspy.context(lm=ScriptedLM(answer)):
+        assert session(text="abcdefghij").answer == "read"
+    row = rlm_report(session).row
+    assert (row.predictor_calls, row.iterations, row.model_calls, row.queries) == (3, 3, 7, 4)
+    assert (row.mode, row.parallel_runs, row.sequential_runs) == ("both", 1, 1)
+    assert (row.chunks, row.chunk_chars, row.chunk_ms) == (None, (), ())
 
 
 def test_turns_without_recorded_calls_tell_nothing() -> None:

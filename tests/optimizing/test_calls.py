@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,25 @@ def test_each_turn_keeps_the_calls_of_its_predictors(lm: ScriptedLM) -> None:
     assert planner.history is not None
     assert [m["question"] for m in planner.history] == ["Who wrote it?"]
     assert sessionify(Pair()).options.record == "turns"
+
+
+def test_each_call_tells_how_long_it_took(lm: ScriptedLM) -> None:
+    started = time.perf_counter()
+    session = talked(Pair())
+    elapsed = time.perf_counter() - started
+    seconds = [call.seconds or 0.0 for turn in session.turns for call in turn.calls]
+    assert all(each > 0 for each in seconds)
+    assert sum(seconds) < elapsed
+
+
+def test_files_that_do_not_tell_how_long_a_call_took(lm: ScriptedLM) -> None:
+    saved = json.loads(json.dumps(talked(Pair()).save_state()))
+    for turn in saved["turns"]:
+        for call in turn["calls"]:
+            assert call.pop("seconds") > 0
+    other = sessionify(Pair(), record="calls")
+    other.load_conversation(saved)
+    assert [call.seconds for turn in other.turns for call in turn.calls] == [None] * 4
 
 
 def test_an_agents_tool_calls_are_kept(lm: ScriptedLM) -> None:
@@ -94,8 +114,8 @@ def test_calls_survive_files_and_forks(lm: ScriptedLM) -> None:
     other = sessionify(Pair(), record="calls")
     other.load_conversation(json.loads(json.dumps(session.save_state())))
     for turn, loaded in zip(session.turns, other.turns, strict=True):
-        assert [(c.path, dict(c.inputs), dict(c.outputs), c.history) for c in turn.calls] == [
-            (c.path, dict(c.inputs), dict(c.outputs), c.history) for c in loaded.calls
+        assert [(c.path, dict(c.inputs), dict(c.outputs), c.history, c.seconds) for c in turn.calls] == [
+            (c.path, dict(c.inputs), dict(c.outputs), c.history, c.seconds) for c in loaded.calls
         ]
     assert session.fork().turns[0].calls == session.turns[0].calls
     by_path = other.to_examples(by="predictor")

@@ -172,7 +172,7 @@ def a_turn(turn: Turn, calls: tuple[Call, ...]) -> None:
     turn.feedback = "half right"
     print(identity, place, fields, snapshot, made, model, turn.exact, turn.calls, turn.record)
     for call in calls:
-        print(call.path, call.inputs, call.outputs, call.history, call.predictor)
+        print(call.path, call.inputs, call.outputs, call.history, call.predictor, call.seconds)
     turn.print_calls()
     print(
         Turn(0, {"question": "What?"}, {"answer": "That."}, None, None, feedback=None, extras=None, id=None)

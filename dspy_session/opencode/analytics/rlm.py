@@ -30,6 +30,8 @@ class RecordedCall(Protocol):
     def inputs(self) -> Mapping[str, Any]: ...
     @property
     def outputs(self) -> Mapping[str, Any]: ...
+    @property
+    def seconds(self) -> float | None: ...
 
 
 class RecordedTurn(Protocol):
@@ -58,6 +60,8 @@ class RlmRow:
     chunks: int | None = column("calls of the predictor that works on a chunk")
     chunk_chars: tuple[int, ...] = column("characters that each of these was given", "characters")
     mean_chunk_chars: float | None = column("characters of a chunk, on average", "characters")
+    chunk_ms: tuple[float, ...] = column("how long each of these took; nothing for those of old files", "ms")
+    mean_chunk_ms: float | None = column("how long a chunk took, on average", "ms")
     mode: Mode | None = column("how the code asked: llm_query_batched is parallel, llm_query sequential")
     parallel_runs: int = column("pieces of code that ask about several things at once")
     sequential_runs: int = column("pieces of code that ask one by one")
@@ -90,7 +94,9 @@ def _row(turn: RecordedTurn, chunks: str | None) -> RlmRow:
     code = [str(call.outputs["code"]) for call in calls if call.outputs.get("code")]
     parallel = sum(bool(_BATCHED.search(each)) for each in code)
     sequential = sum(bool(_SINGLE.search(each)) for each in code)
-    sizes = tuple(_size(call.inputs) for call in calls if chunks is not None and call.path == chunks)
+    pieces = [call for call in calls if chunks is not None and call.path == chunks]
+    sizes = tuple(_size(call.inputs) for call in pieces)
+    times = tuple(call.seconds * 1000 for call in pieces if call.seconds is not None)
     asked = None if usage is None else usage.calls
     tokens = None if usage is None else usage.prompt_tokens + usage.completion_tokens
     at = turn.created_at
@@ -102,6 +108,8 @@ def _row(turn: RecordedTurn, chunks: str | None) -> RlmRow:
         chunks=None if chunks is None else len(sizes),
         chunk_chars=sizes,
         mean_chunk_chars=sum(sizes) / len(sizes) if sizes else None,
+        chunk_ms=times,
+        mean_chunk_ms=sum(times) / len(times) if times else None,
         mode=_mode(parallel, sequential),
         parallel_runs=parallel,
         sequential_runs=sequential,
