@@ -122,6 +122,13 @@ def test_the_page_on_architecture_names_every_room() -> None:
     assert missing == set()
 
 
+def test_the_map_of_the_tests_names_every_folder() -> None:
+    tests = Path(__file__).parent
+    told = (tests / "README.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in tests.glob("*/*.py")}
+    assert {name for name in folders if f"`{name}/" not in told} == set()
+
+
 def test_rooms_on_the_page_know_only_those_in_their_row_and_below() -> None:
     grimp = pytest.importorskip("grimp", reason="import-linter is not installed, which brings it")
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
