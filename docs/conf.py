@@ -55,8 +55,13 @@ reference.write()
 
 
 def belongs_elsewhere(app: Sphinx, kind: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
-    """What a class has from a private base of ours is documented as its own; what it has from others, they document."""
+    """What a class has from a private base of ours is documented as its own; what it has from others, they document.
+
+    What is there for the library's own parts is left out.
+    """
     value = getattr(value, "fget", value)
+    if reference.is_between_rooms(value):
+        return True
     if getattr(value, "__module__", None) is None:
         # Methods of builtins have no module, but the class that defines them.
         value = getattr(value, "__objclass__", value)

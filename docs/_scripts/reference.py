@@ -18,6 +18,19 @@ from docs._scripts.pages import GENERATED
 # What is documented is what is imported, be it installed or beside these pages.
 PACKAGE = Path(dspy_session.__file__).parent
 
+# Members without an underscore that the library's own parts need of each other, by class: they are not promised.
+BETWEEN_ROOMS = {
+    "Session": {
+        *("attempts", "born_in", "is_copy", "is_dspy_session", "lineage", "node_table", "path_of"),
+        *("replayed_record", "training", "use_nodes", "watches", "windowed"),
+    },
+    "SessionState": {
+        *("absorb", "append", "extend", "find", "head", "merge", "move", "mutex", "next_index", "node"),
+        *("note", "notes", "position", "rewind", "set_head", "set_note", "summary_at", "view"),
+    },
+    "Turn": {"of"},
+}
+
 
 def public_modules(package: Path = PACKAGE) -> list[str]:
     """The dotted names of a package's public modules, in alphabetical order."""
@@ -73,6 +86,12 @@ def _rst(*lines: str) -> list[str]:
 def is_private(module: str) -> bool:
     """Whether a part of a module's name begins with an underscore."""
     return any(part.startswith("_") for part in module.split("."))
+
+
+def is_between_rooms(member: object) -> bool:
+    """Whether a class has this member for the library's own parts alone."""
+    owner, _, name = str(getattr(member, "__qualname__", "")).rpartition(".")
+    return name in BETWEEN_ROOMS.get(owner.removesuffix("Base"), ())
 
 
 def _gathered(module: str) -> list[tuple[str, str, str]]:

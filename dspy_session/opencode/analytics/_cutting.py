@@ -1,7 +1,8 @@
 """The beginning of a long text, cut where no secret can be cut in two.
 
-Secrets are found by their shape: half a key, or a URL that ends before its `@`, would be shown as it is. None has
-white space, quotes or angle brackets in it, so a text that ends at one of these holds each of its secrets whole.
+Secrets are found by their shape: half a key, or a URL that ends before its `@`, would be shown as it is. They have no
+white space, quotes or angle brackets in them, so a text that ends at one of these holds each of them whole; but for
+private keys, which are known by their first line.
 """
 
 from __future__ import annotations
