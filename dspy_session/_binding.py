@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from dspy_session import _context
-from dspy_session.errors import BindingError, ConfigurationError
+from dspy_session.errors import BindingError, StateTypeError
 from dspy_session.state import SessionState
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 def checked_state(state: Any) -> SessionState:
     """Refuse anything but a state."""
     if not isinstance(state, SessionState):
-        raise TypeError(
+        raise StateTypeError(
             f"expected a SessionState (session.new_state() makes one), got {type(state).__name__}"
         )
     return state
@@ -153,6 +153,4 @@ class BoundSession(dspy.Module):  # type: ignore[misc]
 
 def bind(session: SessionBase, state: SessionState) -> BoundSession:
     """A module that carries a state."""
-    if not isinstance(state, SessionState):
-        raise ConfigurationError(f"bind needs a SessionState, got {type(state).__name__}")
     return BoundSession(session, state)

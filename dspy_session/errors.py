@@ -2,6 +2,7 @@
 
     DspySessionError
     ├── ConfigurationError (ValueError)      a parameter has a wrong value; says which are allowed
+    │   └── StateTypeError (TypeError)       something that should be a `SessionState` is not
     ├── HistoryTypeError (TypeError)         something that should be a `dspy.History` is not
     ├── UnknownPathError (LookupError)       a node path or turn that does not exist; lists what does
     ├── BindingError (RuntimeError)          a state is bound where it cannot be carried
@@ -37,6 +38,10 @@ class DspySessionError(Exception):
 
 class ConfigurationError(DspySessionError, ValueError):
     """A parameter has a value that is not allowed."""
+
+
+class StateTypeError(ConfigurationError, TypeError):
+    """What is to be bound is not a `SessionState`."""
 
 
 class HistoryTypeError(DspySessionError, TypeError):

@@ -14,7 +14,7 @@ import dspy
 import pytest
 
 from dspy_session import sessionify, with_memory
-from dspy_session.errors import BindingError, ConfigurationError, UnboundStateError
+from dspy_session.errors import BindingError, ConfigurationError, StateTypeError, UnboundStateError
 from tests.memory.programs import Agent, contents, of_node
 
 
@@ -378,10 +378,12 @@ def test_best_of_n_around_an_app_that_demands_a_state(app, lm):
 
 
 def test_only_a_state_can_be_bound(app):
-    with pytest.raises(TypeError, match="new_state"):
-        app.use_state({"turns": []})
-    with pytest.raises(ConfigurationError):
-        app.bind(None)
+    for bind in (app.use_state, app.bind):
+        for value in ({"turns": []}, None, "max"):
+            with pytest.raises(StateTypeError, match="new_state") as raised:
+                bind(value)
+            assert isinstance(raised.value, ConfigurationError)
+            assert isinstance(raised.value, TypeError)
 
 
 def test_a_state_pickles_with_its_nodes(lm):

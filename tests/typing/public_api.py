@@ -285,6 +285,7 @@ def failures() -> None:
         errors.UnsupportedVersionError,
         errors.FormatError,
         errors.SerializationError,
+        errors.StateTypeError,
         errors.ConfigurationError,
         errors.HistoryTypeError,
         errors.UnknownPathError,
