@@ -36,13 +36,15 @@ def find(run: Run, p: Position, turn: Any) -> Found | None:
 
 def standing(run: Run, p: Position, commit: Commit, raw: Callable[[str], Any]) -> tuple[int, int] | None:
     """Index of the first and version of the last turn of a commit, if it stands on the line."""
-    start = version = -1
+    first = last = None
     for place, turn in enumerate(commit.turns):
-        found = find(run, p, raw(turn.id))
-        if found is None or found.digest != turn.digest or (place and found.index != start + place):
+        last = find(run, p, raw(turn.id))
+        if last is None or last.digest != turn.digest:
             return None
-        start, version = (found.index - place), found.version
-    return (start, version) if commit.turns else None
+        first = first or last
+        if last.index != first.index + place:
+            return None
+    return None if first is None or last is None else (first.index, last.version)
 
 
 def repeated(run: Run, p: Position, commit: Commit, raw: Callable[[str], Any]) -> str | None:

@@ -21,7 +21,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
-from ..errors import ConversationNotFoundError, FormatError, StaleStateError, StoreError
+from ..errors import FormatError, StaleStateError, StoreError
 from ._documents import check_key, decode, encode
 from ._key_ring import KeyRing
 from ._wrapping import WrappedStore
@@ -103,11 +103,10 @@ class EncryptedStore(WrappedStore):
         try:
             revision = commit(self._seal_turns(turns, place, start))
         except StoreError as error:
-            # A repetition is recognised by its sealed text, and so at its own index alone.
-            stands = self._index_of(place, turns) if keep is None and turns else None
-            if stands is not None and stands != start:
-                with suppress(StoreError):
-                    return commit(self._seal_turns(turns, place, stands))
+            # A repetition is recognised by its sealed text, which depends on index, heritage and secret.
+            with suppress(StoreError, FormatError):
+                if turns and (standing := self._standing(place, turns)):
+                    return commit(standing)
             if isinstance(error, StaleStateError):
                 last = dict(turns[-1]) if turns else None
                 raise StaleStateError(error.expected, error.found, last) from error
@@ -122,13 +121,16 @@ class EncryptedStore(WrappedStore):
             return known or 0
         return self.inner.load(place.key, scope=place.scope, last=0).total
 
-    def _index_of(self, place: _Place, turns: Sequence[Mapping[str, Any]]) -> int | None:
-        """Where the first of these turns is on the line, if it is."""
-        try:
-            line = self.inner.turns(place.key, scope=place.scope)
-        except ConversationNotFoundError:
-            return None
-        return next((turn.index for turn in line if turn.id == turns[0].get("id")), None)
+    def _standing(self, place: _Place, turns: Sequence[Mapping[str, Any]]) -> tuple[Document, ...]:
+        """These turns as they stand on the line, sealed; nothing if they do not, or have other content."""
+        line = self.inner.turns(place.key, scope=place.scope)
+        rows = line[next((at for at, row in enumerate(line) if row.id == turns[0].get("id")), len(line)) :]
+        head = self.inner.load(place.key, scope=place.scope, last=0).head
+        lineage = self._open_root(head, "head", place)[1]
+        place = _Place(place.scope, place.key, lineage)
+        found = [self._open_turn(row, place).data for row in rows[: len(turns)]]
+        same = [encode(turn, "a turn") for turn in found] == [encode(turn, "a turn") for turn in turns]
+        return tuple(row.data for row in rows[: len(turns)]) if same else ()
 
     def _remember(self, scope: str, key: str, revision: str, total: int) -> None:
         self._totals[scope, key, revision] = total

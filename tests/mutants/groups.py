@@ -24,6 +24,8 @@ SLOW = (
     *("whatever_is_changed", "a_store_keeps_it", "crashed_holders", "mcp", "straggler", "parallel"),
 )
 SHORT = ("-k", " and ".join(f"not {name}" for name in SLOW))
+# That a held lease is renewed in time takes a second to see; one store is enough for it.
+RENEWED = ("-k", f"({SHORT[1]}) or (TestInMemory and held_lease)")
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,11 @@ GROUPS = {
     ),
     "lease": Group(
         ("stores/lease.py",),
-        # That a held lease is renewed in time takes a second to see; one store is enough for it.
-        (*stores("leases", "conformance", "aio"), "-k", f"({SHORT[1]}) or (TestInMemory and held_lease)"),
+        (*stores("leases", "conformance", "aio"), *RENEWED),
     ),
     "in-memory": Group(
         ("stores/in_memory.py", "stores/_standing.py"),
-        (*stores("conformance", "round_trips"), *SHORT),
+        (*stores("conformance", "refusals"), *RENEWED),
     ),
     "encryption": Group(
         ("stores/encryption.py", "stores/_key_ring.py", "stores/_wrapping.py"),
@@ -95,6 +96,6 @@ GROUPS = {
     ),
     "sqlite": Group(
         ("stores/sqlite.py", "stores/_relational.py", "stores/_rows.py", "stores/_lines.py"),
-        (*stores("conformance", "opening", "damage"), *SHORT),
+        (*stores("conformance", "refusals", "opening", "damage"), *SHORT),
     ),
 }
