@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -55,7 +55,7 @@ class EncryptedStore(WrappedStore):
         tags: Sequence[str] = (),
         cost: float = 0.0,
     ) -> str:
-        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"), ())
+        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"))
         revision = super().create(
             key,
             self._seal_root(head, "head", place),
@@ -84,7 +84,7 @@ class EncryptedStore(WrappedStore):
         tags: Sequence[str] | None = None,
         cost: float = 0.0,
     ) -> str:
-        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"), ())
+        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"))
         notes = self._seal_notes(annotations, place)
         # Turns alone are sealed for an index, which is not known before the store has been asked.
         commit = partial(
@@ -151,8 +151,8 @@ class EncryptedStore(WrappedStore):
     ) -> str:
         check_key(new_key, "the new key")
         source = self.inner.load(key, scope=scope, last=0)
-        old_head, lineage = self._open_root(source.head, "head", _Place(scope, key, ()))
-        old_metadata, _ = self._open_root(source.metadata, "metadata", _Place(scope, key, ()))
+        old_head, lineage = self._open_root(source.head, "head", _Place(scope, key))
+        old_metadata, _ = self._open_root(source.metadata, "metadata", _Place(scope, key))
         upto = source.total if at is None else at
         inherited = [*((name, min(stop, upto)) for name, stop in lineage), (key, upto)]
         place = _Place(scope, new_key, tuple(inherited))
@@ -172,8 +172,8 @@ class EncryptedStore(WrappedStore):
 
     def load(self, key: str, *, scope: str = "", last: int | None = None) -> StoredConversation:
         found = super().load(key, scope=scope, last=last)
-        head, lineage = self._open_root(found.head, "head", _Place(scope, key, ()))
-        metadata, _ = self._open_root(found.metadata, "metadata", _Place(scope, key, ()))
+        head, lineage = self._open_root(found.head, "head", _Place(scope, key))
+        metadata, _ = self._open_root(found.metadata, "metadata", _Place(scope, key))
         place = _Place(scope, key, lineage)
         self._remember(scope, key, found.revision, found.total)
         title, tags = self._open_outer(found.title, found.tags, place)
@@ -191,7 +191,7 @@ class EncryptedStore(WrappedStore):
         self, key: str, *, scope: str = "", before: int | None = None, limit: int | None = None
     ) -> tuple[StoredTurn, ...]:
         head = self.inner.load(key, scope=scope, last=0).head
-        _, lineage = self._open_root(head, "head", _Place(scope, key, ()))
+        _, lineage = self._open_root(head, "head", _Place(scope, key))
         found = super().turns(key, scope=scope, before=before, limit=limit)
         return tuple(self._open_turn(turn, _Place(scope, key, lineage)) for turn in found)
 
@@ -220,7 +220,7 @@ class EncryptedStore(WrappedStore):
         """What of a conversation does not open."""
         try:
             head = self.inner.load(key, scope=scope, last=0).head
-            place = _Place(scope, key, self._open_root(head, "head", _Place(scope, key, ()))[1])
+            place = _Place(scope, key, self._open_root(head, "head", _Place(scope, key))[1])
             self.load(key, scope=scope, last=0)
             turns = self.inner.turns(key, scope=scope)
         except (StoreError, FormatError) as error:
@@ -234,16 +234,19 @@ class EncryptedStore(WrappedStore):
 
     # -- sealing and opening --------------------------------------------------------------------------------
 
+    def _opened(self, document: Document, places: Iterable[bytes], name: str) -> Document:
+        return decode(self._keys.open(document.get("sealed"), places, name), name)
+
     def _seal_root(self, document: Mapping[str, Any], what: str, place: _Place) -> Document:
         """A head or metadata, together with whom the conversation inherits from."""
-        content = {"document": decode(encode(document, f"the {what}"), what), "lineage": place.lineage}
+        content = {"document": json.loads(encode(document, f"the {what}")), "lineage": place.lineage}
         return {"sealed": self._keys.seal(encode(content, what), place.own(what))}
 
     def _open_root(
         self, document: Document, what: str, place: _Place
     ) -> tuple[Document, tuple[tuple[str, int], ...]]:
         name = f"the {what} of {place.key!r} (scope {place.scope!r})"
-        content = decode(self._keys.open(document.get("sealed"), [place.own(what)], name), name)
+        content = self._opened(document, [place.own(what)], name)
         return content["document"], tuple((key, stop) for key, stop in content["lineage"])
 
     def _seal_turns(
@@ -262,7 +265,7 @@ class EncryptedStore(WrappedStore):
     def _open_turn(self, turn: StoredTurn, place: _Place) -> StoredTurn:
         name = f"turn {turn.index} of {place.key!r} (scope {place.scope!r})"
         places = place.all(turn.index, "turn", turn.index, turn.id)
-        data = decode(self._keys.open(turn.data.get("sealed"), places, name), name)
+        data = self._opened(turn.data, places, name)
         notes = tuple(self._open_note(note, place) for note in turn.annotations)
         return replace(turn, data=data, annotations=notes)
 
@@ -279,8 +282,8 @@ class EncryptedStore(WrappedStore):
 
     def _open_note(self, note: Document, place: _Place) -> Document:
         name = f"an annotation of {place.key!r} (scope {place.scope!r})"
-        places = place.all(-1, "annotation", *_name(note))
-        return decode(self._keys.open(note.get("sealed"), places, name), name)
+        places = place.all(None, "annotation", *_name(note))
+        return self._opened(note, places, name)
 
     def _seal_title(self, title: str | None, place: _Place) -> str | None:
         if not title or not isinstance(title, str):
@@ -293,33 +296,33 @@ class EncryptedStore(WrappedStore):
         return [self._keys.seal(json.dumps(list(tags)), place.own("tags"))]
 
     def _open_summary(self, row: ConversationSummary) -> ConversationSummary:
-        metadata, lineage = self._open_root(row.metadata, "metadata", _Place(row.scope, row.key, ()))
+        metadata, lineage = self._open_root(row.metadata, "metadata", _Place(row.scope, row.key))
         title, tags = self._open_outer(row.title, row.tags, _Place(row.scope, row.key, lineage))
         return replace(row, title=title, tags=tags, metadata=metadata)
 
     def _open_outer(self, title: str, tags: tuple[str, ...], place: _Place) -> tuple[str, tuple[str, ...]]:
         name = f"the summary of {place.key!r} (scope {place.scope!r})"
         if title:
-            [title] = json.loads(self._keys.open(title, place.all(-1, "title"), name))
+            [title] = json.loads(self._keys.open(title, place.all(None, "title"), name))
         if tags:
-            tags = tuple(json.loads(self._keys.open(tags[0], place.all(-1, "tags"), name)))
+            tags = tuple(json.loads(self._keys.open(tags[0], place.all(None, "tags"), name)))
         return title, tags
 
 
 class _Place:
     """Where documents of a conversation stand: under its own key, or inherited under another."""
 
-    def __init__(self, scope: str, key: str, lineage: tuple[tuple[str, int], ...]) -> None:
+    def __init__(self, scope: str, key: str, lineage: tuple[tuple[str, int], ...] = ()) -> None:
         self.scope, self.key, self.lineage = scope, key, lineage
 
     def own(self, *parts: object) -> bytes:
         """The place of a document that the conversation writes itself."""
         return json.dumps(["dspy-session", 1, self.scope, self.key, *parts]).encode("ascii")
 
-    def all(self, index: int, *parts: object) -> list[bytes]:
-        """The places that a document may have been written for, which stands at an index, or at none (-1)."""
-        keys = [self.key, *(key for key, stop in self.lineage if index < stop)]
-        return [_Place(self.scope, key, ()).own(*parts) for key in dict.fromkeys(keys)]
+    def all(self, index: int | None, *parts: object) -> list[bytes]:
+        """The places that a document may have been written for, which stands at an index, or at none."""
+        keys = [self.key, *(key for key, stop in self.lineage if index is None or index < stop)]
+        return [_Place(self.scope, key).own(*parts) for key in dict.fromkeys(keys)]
 
 
 def _name(note: Mapping[str, Any]) -> tuple[object, object, object]:

@@ -92,7 +92,7 @@ GROUPS = {
     ),
     "encryption": Group(
         ("stores/encryption.py", "stores/_key_ring.py", "stores/_wrapping.py"),
-        (*stores("conformance", "wrappers"), *SHORT),
+        (*stores("conformance", "wrappers", "encryption"), *SHORT),
     ),
     "sqlite": Group(
         ("stores/sqlite.py", "stores/_relational.py", "stores/_rows.py", "stores/_lines.py"),
