@@ -36,15 +36,15 @@ def find(run: Run, p: Position, turn: Any) -> Found | None:
 
 def standing(run: Run, p: Position, commit: Commit, raw: Callable[[str], Any]) -> tuple[int, int] | None:
     """Index of the first and version of the last turn of a commit, if it stands on the line."""
-    first = last = None
+    stands: list[Found] = []
     for place, turn in enumerate(commit.turns):
-        last = find(run, p, raw(turn.id))
-        if last is None or last.digest != turn.digest:
+        found = find(run, p, raw(turn.id))
+        if found is None or found.digest != turn.digest:
             return None
-        first = first or last
-        if last.index != first.index + place:
+        stands.append(found)
+        if found.index != stands[0].index + place:
             return None
-    return None if first is None or last is None else (first.index, last.version)
+    return (stands[0].index, stands[-1].version) if stands else None
 
 
 def repeated(run: Run, p: Position, commit: Commit, raw: Callable[[str], Any]) -> str | None:

@@ -126,6 +126,14 @@ class Commits(StoreCase):
             self.append("k", ["a"], start, keep=1)
         assert self.ids() == ["t0", "t1", "t2", "a"]
 
+    def test_a_commit_that_was_undone_is_not_repeated(self) -> None:
+        start = self.begin(turns=2)
+        mine = self.append("k", ["a"], start)
+        self.append("k", [], mine, keep=2)
+        with refused(StaleStateError):
+            self.append("k", ["a"], start)
+        assert self.ids() == ["t0", "t1"]
+
     def test_a_repetition_that_moves_back_is_one_at_its_position(self) -> None:
         start = self.begin(turns=3)
         mine = self.append("k", ["a", "b"], start, keep=1)
