@@ -123,14 +123,13 @@ class EncryptedStore(WrappedStore):
 
     def _standing(self, place: _Place, turns: Sequence[Mapping[str, Any]]) -> tuple[Document, ...]:
         """These turns as they stand on the line, sealed; nothing if they do not, or have other content."""
-        line = self.inner.turns(place.key, scope=place.scope)
-        rows = line[next((at for at, row in enumerate(line) if row.id == turns[0].get("id")), len(line)) :]
         head = self.inner.load(place.key, scope=place.scope, last=0).head
-        lineage = self._open_root(head, "head", place)[1]
-        place = _Place(place.scope, place.key, lineage)
-        found = [self._open_turn(row, place).data for row in rows[: len(turns)]]
-        same = [encode(turn, "a turn") for turn in found] == [encode(turn, "a turn") for turn in turns]
-        return tuple(row.data for row in rows[: len(turns)]) if same else ()
+        place = _Place(place.scope, place.key, self._open_root(head, "head", place)[1])
+        wanted = {turn.get("id") for turn in turns}
+        line = self.inner.turns(place.key, scope=place.scope)
+        rows = [row for row in line if row.id in wanted]
+        found = [_text_of(self._open_turn(row, place).data) for row in rows]
+        return tuple(row.data for row in rows) if found == list(map(_text_of, turns)) else ()
 
     def _remember(self, scope: str, key: str, revision: str, total: int) -> None:
         self._totals[scope, key, revision] = total
@@ -255,9 +254,7 @@ class EncryptedStore(WrappedStore):
         return tuple(
             {
                 "id": check_key(turn.get("id"), "the id of a turn"),
-                "sealed": self._keys.seal(
-                    encode(turn, "a turn"), place.own("turn", start + offset, turn.get("id"))
-                ),
+                "sealed": self._keys.seal(_text_of(turn), place.own("turn", start + offset, turn.get("id"))),
             }
             for offset, turn in enumerate(turns)
         )
@@ -327,3 +324,7 @@ class _Place:
 
 def _name(note: Mapping[str, Any]) -> tuple[object, object, object]:
     return note.get("kind"), note.get("path"), note.get("turn")
+
+
+def _text_of(turn: Mapping[str, Any]) -> str:
+    return encode(turn, "a turn")

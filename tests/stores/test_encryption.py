@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dspy_session.errors import ConfigurationError, DspySessionError, FormatError, StoreError
+from dspy_session.errors import (
+    ConfigurationError,
+    DspySessionError,
+    FormatError,
+    StaleStateError,
+    StoreError,
+)
 from dspy_session.stores import Problem, Store, StoredConversation, encryption, open_store
 from dspy_session.stores._wrapping import WrappedStore
 from dspy_session.stores.encryption import EncryptedStore, KeyRing
@@ -64,7 +70,7 @@ def sealed_by_hand(text: str, *place: object) -> str:
 
 def test_the_sealed_form_is_that_which_is_documented() -> None:
     with open_store("memory://") as inner:
-        store = EncryptedStore(inner, RING)
+        store = EncryptedStore(inner, KeyRing({"Key-1_a": SECRET}, "Key-1_a"))
         note = {"kind": "s", "path": "p", "turn": "t", "v": "ü"}
         store.create(
             "k",
@@ -209,6 +215,15 @@ def test_verify_names_what_does_not_open_where_it_was_asked(store: Store, path: 
     assert places(key="l", scope="s") == all_of("s", "l")
 
 
+def test_a_commit_beside_damage_is_told_why_it_is_refused(store: Store, path: Path) -> None:
+    start = store.create("k", {})
+    after = store.append("k", [{"id": "a"}], expected=start)
+    behind(path, "UPDATE turn SET data = replace(data, 'Key-1_a.', 'Key-1_a.AAAA')")
+    with pytest.raises(StaleStateError) as caught:
+        store.append("k", [{"id": "a", "v": 1}], expected=start)
+    assert (caught.value.found, caught.value.turn) == (after, {"id": "a", "v": 1})
+
+
 def test_verify_names_a_head_that_does_not_open(store: Store, path: Path) -> None:
     store.create("k", {}, scope="s")
     behind(path, "UPDATE conversation SET metadata = '{}'")
@@ -264,6 +279,7 @@ def test_what_is_not_known_is_asked_without_reading_turns(inner: Watched) -> Non
     store.fork("k", "f")
     assert len(store.turns("k", limit=1)) == 1
     assert store.verify().ok
+    assert store.append("k", [{"id": "c"}], expected=revision) == inner.load("k", last=0).revision
     assert set(inner.loaded) == {0}
     assert [turn.id for turn in store.load("f").turns] == ["a", "b", "c"]
 

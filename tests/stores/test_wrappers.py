@@ -173,8 +173,9 @@ def test_commits_are_repeated_after_the_secret_was_changed(path: Path) -> None:
     with EncryptedStore(open_store(address), KeyRing({"old": old, "new": new}, "new")) as store:
         assert store.append("k", [{"id": "x"}, {"id": "y"}], expected=start, keep=2) == after
         for turns, keep in (([{"id": "x"}], 1), ([{"id": "x"}, {"id": "y", "q": 1}], 2)):
-            with pytest.raises(StaleStateError):
+            with pytest.raises(StaleStateError) as caught:
                 store.append("k", turns, expected=start, keep=keep)
+            assert caught.value.turn == turns[-1]
         assert [turn.id for turn in store.load("k").turns] == ["t0", "t1", "x", "y", "z"]
 
 
