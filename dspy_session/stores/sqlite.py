@@ -154,7 +154,7 @@ class SQLiteStore(RelationalStore):
 
     def _explain(self, error: sqlite3.Error) -> DspySessionError:
         text = str(error)
-        if "locked" in text or "busy" in text:
+        if "locked" in text:
             return StoreUnavailableError(
                 f"{self.path} was locked by other writers for {self._timeout:g} s; nothing was written"
             )

@@ -103,6 +103,9 @@ GROUPS = {
     ),
     "sqlite": Group(
         ("stores/sqlite.py", "stores/_relational.py", "stores/_rows.py", "stores/_lines.py"),
-        (*stores("conformance", "refusals", "opening", "damage"), "-k", f"({SHORT[1]}) and {BARE}"),
+        (
+            *stores("conformance", "refusals", "deleting", "opening", "damage"),
+            *("-k", f"({SHORT[1]}) and {BARE}"),
+        ),
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,113 @@ def test_a_refusal_says_what_it_is_about(backend: str) -> None:
         assert (stale.value.expected, stale.value.found) == ("outdated", revision)
         assert store.load("k", scope="s") == before
         assert [row.key for row in store.list(scope="s")] == ["f", "k"]
+
+
+WRONG: Any = 5
+PARAMETERS: dict[str, list[Refused]] = {
+    "the scope must be a str": [
+        lambda store, _: store.create("k", {}, scope=WRONG),
+        lambda store, _: store.load("k", scope=WRONG),
+        lambda store, _: store.turns("k", scope=WRONG),
+        lambda store, _: store.append("k", scope=WRONG, expected="r"),
+        lambda store, _: store.fork("k", "f", scope=WRONG),
+        lambda store, _: store.list(scope=WRONG),
+        lambda store, _: store.erase("k", scope=WRONG),
+        lambda store, _: store.expire(scope=WRONG, before=datetime.now(timezone.utc)),
+        lambda store, _: store.prune(scope=WRONG, keep=1),
+        lambda store, _: store.verify(scope=WRONG),
+        lambda store, _: store.lease("k", scope=WRONG),
+    ],
+    "the key must be a str": [
+        lambda store, _: store.create(WRONG, {}),
+        lambda store, _: store.load(WRONG),
+        lambda store, _: store.turns(WRONG),
+        lambda store, _: store.append(WRONG, expected="r"),
+        lambda store, _: store.fork(WRONG, "f"),
+        lambda store, _: store.erase(WRONG),
+        lambda store, _: store.prune(key=WRONG, keep=1),
+        lambda store, _: store.verify(WRONG),
+        lambda store, _: store.lease(WRONG),
+    ],
+    "the new key must be a str": [lambda store, _: store.fork("k", WRONG)],
+    "after must be a str": [lambda store, _: store.list(after=WRONG)],
+    "expected must be a revision that the store gave": [lambda store, _: store.append("k", expected=WRONG)],
+    "expected has 1001 bytes": [lambda store, _: store.append("k", expected="r" * 1001)],
+    "last must be a whole number": [lambda store, _: store.load("k", last=-1)],
+    "before must be a whole number": [lambda store, _: store.turns("k", before=-1)],
+    "limit must be a whole number": [
+        lambda store, _: store.turns("k", limit=-1),
+        lambda store, _: store.list(limit=-1),
+    ],
+    "keep must be a whole number": [
+        lambda store, revision: store.append("k", expected=revision, keep=-1),
+        lambda store, _: store.prune(keep=-1),
+        lambda store, _: store.prune(keep=None),  # type: ignore[arg-type]
+    ],
+    "fence must be a whole number": [lambda store, revision: store.append("k", expected=revision, fence=-1)],
+    "at must be a whole number": [lambda store, _: store.fork("k", "f", at=-1)],
+    "since must be a datetime with a time zone": [lambda store, _: store.list(since=datetime(2026, 1, 1))],
+    "before must be a datetime with a time zone": [
+        lambda store, _: store.expire(before=datetime(2026, 1, 1))
+    ],
+    "the head must be a JSON object": [
+        lambda store, _: store.create("k", WRONG),
+        lambda store, _: store.fork("k", "f", head=WRONG),
+    ],
+    "the metadata must be a JSON object": [
+        lambda store, _: store.create("k", {}, metadata=WRONG),
+        lambda store, _: store.fork("k", "f", metadata=WRONG),
+    ],
+    "the title must be a str": [
+        lambda store, _: store.create("k", {}, title=WRONG),
+        lambda store, revision: store.append("k", expected=revision, title=WRONG),
+        lambda store, _: store.fork("k", "f", title=WRONG),
+    ],
+    "tags must be a sequence of str": [
+        lambda store, _: store.create("k", {}, tags="a"),
+        lambda store, revision: store.append("k", expected=revision, tags="a"),
+        lambda store, _: store.fork("k", "f", tags="a"),
+    ],
+    "cost must be a finite number": [
+        lambda store, _: store.create("k", {}, cost=float("nan")),
+        lambda store, revision: store.append("k", expected=revision, cost=float("nan")),
+    ],
+}
+
+
+@pytest.mark.parametrize("words", PARAMETERS)
+def test_a_parameter_that_is_not_allowed_is_named(words: str) -> None:
+    with open_store("memory://") as store:
+        revision = store.create("k", {}, turns=[{"id": "a"}])
+        for operation in PARAMETERS[words]:
+            with pytest.raises(DspySessionError) as caught:
+                operation(store, revision)
+            assert str(caught.value).startswith(words)
+        assert store.load("k").revision == revision
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite"])
+def test_what_is_not_said_is_nothing_in_the_empty_scope(backend: str) -> None:
+    with address(backend) if backend != "memory" else _nowhere() as url, open_store(url) as store:
+        revision = store.create("k", {})
+        found = store.load("k", scope="")
+        assert (found.scope, found.turns, found.annotations, found.metadata) == ("", (), (), {})
+        assert (found.title, found.tags, found.cost) == ("", (), 0.0)
+        revision = store.append("k", [{"id": "a"}, {"id": "b"}], expected=revision)
+        assert store.append("k", expected=revision) == revision
+        store.fork("k", "f")
+        assert store.turns("k") == store.turns("k", scope="", before=2, limit=2)
+        assert store.load("k") == store.load("k", scope="", last=2)
+        assert store.list() == store.list(scope="", order="key", limit=2)
+        assert [row.key for row in store.list()] == ["f", "k"]
+        assert store.scopes() == ("",)
+        with store.lease("k") as lease:
+            assert (lease.scope, lease.ttl) == ("", 30.0)
+        assert (store.verify().conversations, store.verify("k").conversations) == (2, 1)
+        assert store.prune(keep=1) == 2
+        assert store.prune(keep=0, key="f") == 1
+        assert store.erase("f") == ("f",)
+        assert store.expire(before=datetime(2999, 1, 1, tzinfo=timezone.utc)) == ("k",)
 
 
 @pytest.mark.parametrize("backend", ["memory", "sqlite"])
