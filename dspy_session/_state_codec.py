@@ -105,9 +105,7 @@ def _reviver(annotations: Mapping[str, Any]) -> Callable[[str, Any], Any]:
     """Plain values of early files get the types that the program's signature declares."""
 
     def revive(name: str, value: Any) -> Any:
-        annotation = annotations.get(name)
-        if annotation is None or annotation is str or isinstance(annotation, str):
-            return value
+        annotation: Any = annotations.get(name)
         try:
             return pydantic.TypeAdapter(annotation).validate_python(value)
         except Exception:
@@ -154,13 +152,13 @@ def decode_state(
 def _state(
     wire: Mapping[str, Any],
     decoder: Decoder,
-    revive: Callable[[str, Any], Any],
+    revive: Callable[[str, Any], Any] | None,
     input_names: frozenset[str],
     projection: Projection,
     rebuild: Callable[[HistoryView], HistoryView] | None,
 ) -> SessionState:
     nodes = {
-        path: _state(node, decoder, revive, frozenset(), ALL_FIELDS, None)
+        path: _state(node, decoder, None, frozenset(), ALL_FIELDS, None)
         for path, node in (wire.get("node_states") or {}).items()
     }
     reader = LogReader(decoder, wire, input_names)

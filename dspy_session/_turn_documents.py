@@ -74,7 +74,7 @@ def turn_document(record: TurnRecord, line: Position, known: Iterable[TurnRecord
         line: the line that it is a turn of.
         known: turns that are on the line as other objects, by whose index snapshots may refer to them.
     """
-    return _turn(record, line, f"turn {record.index}, ", known)
+    return _turn(record, line, "", known)
 
 
 def _turn(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRecord] = ()) -> Document:
@@ -87,7 +87,9 @@ def _turn(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRe
         nodes[path] = {
             # Episodes that wait are annotations here.
             **{name: value for name, value in wire.items() if name != "pending"},
-            "turns": [_turn(node, mark.after, f"{place}node {path}, ") for node in added],
+            "turns": [
+                _turn(node, mark.after, f"{place}turn {record.index}, node {path}, ") for node in added
+            ],
         }
     return {**document, "nodes": nodes} if nodes else document
 

@@ -11,7 +11,10 @@ import pydantic
 import pytest
 
 from dspy_session import Session, SessionState, sessionify, with_memory
-from dspy_session.errors import FormatError, UnsupportedVersionError
+from dspy_session._exchange import Exchange
+from dspy_session.errors import FormatError, SerializationError, UnsupportedVersionError
+from dspy_session.history import HistoryView
+from dspy_session.turns import TurnRecord
 from tests.conversations.programs import whole
 from tests.memory.programs import Agent, of_node, past, shown
 
@@ -381,6 +384,17 @@ def test_what_cannot_be_written_is_named_with_its_node(lm):
     recorded = sessionify(Passing(), record="calls")
     recorded(question="a")
     assert places(recorded.state) == ["turn 0, call of node, field 'thing'"]
+    seeded = sessionify(dspy.Predict("question -> answer"))
+    seeded.state.set_head(dspy.History(messages=[{"question": Opaque()}]))
+    assert places(seeded.state) == ["history, field 'question'"]
+
+
+def test_a_strict_file_refuses_what_nodes_cannot_write(lm, tmp_path):
+    app = with_memory(dspy.Predict("question -> answer"))
+    app(question="a")
+    app.state.node("node").append(TurnRecord(0, Exchange({"thing": Opaque()}, {}), HistoryView()))
+    with pytest.raises(SerializationError, match=r"^node node, turn 0, inputs, field 'thing'"):
+        app.save(tmp_path / "talk.json", strict=True)
 
 
 def test_calls_of_other_files(lm):

@@ -86,7 +86,7 @@ GROUPS = {
         (
             *session("files", "snapshots"),
             *memory("states", "summary", "consolidation", "transactions"),
-            *(*conversations("block"), *SHORT),
+            *(*conversations("block", "conflicts", "documents"), *SHORT),
         ),
     ),
     "lease": Group(
