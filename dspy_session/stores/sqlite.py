@@ -243,12 +243,11 @@ class SQLiteStore(RelationalStore):
             damage = [row[0] for row in run("PRAGMA quick_check(20)") if row[0] != "ok"]
             [(journal,)], [(synchronous,)] = run("PRAGMA journal_mode"), run("PRAGMA synchronous")
             report = verify_relational(self, run, scope, key)
-        names = {0: "off", 1: "normal", 2: "full", 3: "extra"}
         settings = {
             "backend": "sqlite",
             "path": str(self.path),
             "journal_mode": journal,
-            "synchronous": names.get(synchronous, str(synchronous)),
+            "synchronous": {1: "normal", 2: "full"}[synchronous],
         }
         warnings = []
         if synchronous < 2:

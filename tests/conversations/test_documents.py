@@ -7,7 +7,7 @@ import warnings
 import dspy
 import pytest
 
-from dspy_session import sessionify, with_memory
+from dspy_session import SessionState, sessionify, with_memory
 from dspy_session.codec.wire import VERSION
 from dspy_session.errors import UnsupportedVersionError
 
@@ -112,6 +112,8 @@ def test_undo_in_a_later_block_gives_back_the_memory_of_before(memory, lm):
         node = talk.state.node_states["plan"]
         turns = [turn.id for turn in talk.state.turns]
         assert (node.l2_memory, [e.turn_id for e in node.pending]) == ("+1+1", turns[2:])
+        data = talk.state.to_dict()
+        assert SessionState.from_dict(data).to_dict() == data
         app.undo(2)
         assert (node.l2_memory, node.pending) == ("+1+1", [])
         app.undo()

@@ -284,6 +284,17 @@ def test_a_branch_is_written_from_where_it_leaves_the_conversation(lm):
     assert (better.turns[2].score, better.turns[2].feedback) == (1.0, "better")
 
 
+def test_a_node_that_was_not_asked_has_nothing_of_its_own_in_a_branch(lm):
+    app = with_memory(Seldom())
+    app(question="plan a")
+    app(question="b")
+    app.retry()
+    [nodes] = app.state.to_dict()["branch_nodes"]
+    assert nodes["planner"] == {"stop": 1, "turns": [], "memory": ""}
+    [branch] = branches(app, again(app.state))
+    assert said(branch.state) == said(app.branches[0].state)
+
+
 def test_memories_and_what_waits_come_back(lm):
     def remember(past_memory, episode_transcript):
         if "fail" in episode_transcript and "at last" not in episode_transcript:
@@ -384,6 +395,23 @@ def test_what_cannot_be_written_is_named_with_its_node(lm):
     recorded = sessionify(Passing(), record="calls")
     recorded(question="a")
     assert places(recorded.state) == ["turn 0, call of node, field 'thing'"]
+
+    class Odd(dspy.Predict):
+        def forward(self, **kwargs):
+            return dspy.Prediction(answer=Opaque())
+
+    class Telling(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.odd = Odd("question -> answer")
+
+        def forward(self, question):
+            self.odd(question=question)
+            return dspy.Prediction(answer="fine")
+
+    telling = sessionify(Telling(), record="calls")
+    telling(question="a")
+    assert places(telling.state) == ["turn 0, call of odd, field 'answer'"]
     seeded = sessionify(dspy.Predict("question -> answer"))
     seeded.state.set_head(dspy.History(messages=[{"question": Opaque()}]))
     assert places(seeded.state) == ["history, field 'question'"]

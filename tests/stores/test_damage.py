@@ -192,10 +192,15 @@ def test_a_damaged_file(tmp_path: Path) -> None:
 
 
 def test_settings_that_risk_acknowledged_turns_are_warned_of(tmp_path: Path) -> None:
+    settings = {"backend": "sqlite", "path": f"{tmp_path}/a.db", "journal_mode": "wal"}
     with open_store(f"sqlite:///{tmp_path}/a.db") as store:
-        assert store.verify().warnings == ()
+        report = store.verify()
+        assert (report.warnings, report.settings) == ((), {**settings, "synchronous": "full"})
     with open_store(f"sqlite:///{tmp_path}/a.db?synchronous=normal") as store:
-        assert "power cut" in store.verify().warnings[0]
+        report = store.verify()
+        assert report.settings == {**settings, "synchronous": "normal"}
+        [warning] = report.warnings
+        assert warning.startswith("synchronous is normal: a power cut")
 
 
 def test_redis_settings_are_reported() -> None:

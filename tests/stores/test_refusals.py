@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -251,3 +251,29 @@ def test_the_store_in_memory_says_that_it_does_not_last() -> None:
             "durability": "none: everything ends with the process",
         }
         assert (report.conversations, report.turns, report.ok, report.warnings) == (1, 1, True, ())
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite"])
+def test_the_latest_are_found_over_hours(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+    def at(minutes: int) -> datetime:
+        now = began + timedelta(minutes=minutes)
+        monkeypatch.setattr("time.time_ns", lambda: int(now.timestamp()) * 1_000_000_000)
+        return now
+
+    with address(backend) if backend != "memory" else _nowhere() as url, open_store(url) as store:
+        at(0)
+        revisions = {key: store.create(key, {}) for key in "abc"}
+        times = [at(59), at(60), at(125)]
+        for minutes, key in ((59, "b"), (60, "a")):
+            at(minutes)
+            store.append(key, [{"id": "x"}], expected=revisions[key])
+        at(125)
+        store.fork("c", "f")
+        assert [row.key for row in store.list(order="updated")] == ["f", "a", "b", "c"]
+        found = [[row.key for row in store.list(since=time)] for time in (began, *times)]
+        assert found == [["a", "b", "c", "f"], ["a", "b", "f"], ["a", "f"], ["f"]]
+        assert [row.key for row in store.list(since=times[0], order="updated", limit=2)] == ["f", "a"]
+        gone = [store.expire(before=time) for time in (began, *times)]
+        assert gone == [(), ("c",), ("b",), ("a",)]

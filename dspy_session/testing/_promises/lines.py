@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import ConversationExistsError, StoreError, UnknownPathError
+from ...errors import ConversationExistsError, StaleStateError, StoreError, UnknownPathError
 from .case import StoreCase, names, refused, turn
 
 
@@ -194,6 +194,16 @@ class Lines(StoreCase):
         fork, source = self.store.list(scope=self.scope)
         assert (fork.source, source.source) == ("k", None)
         assert (fork.title, fork.tags, fork.metadata, fork.cost) == ("T", ("x",), {"m": 1}, 0.0)
+
+    def test_the_commits_of_its_source_are_none_of_a_fork(self) -> None:
+        start = self.begin()
+        latest = self.append("k", [], start, title="T")
+        forked = self.store.fork("k", "f", scope=self.scope)
+        assert forked not in (start, latest)
+        for outdated in (start, latest):
+            with refused(StaleStateError):
+                self.append("f", [], outdated, title="T")
+        assert self.load("f").revision == forked
 
     def test_a_fork_of_an_earlier_position(self) -> None:
         revision = self.begin()
