@@ -191,6 +191,19 @@ def test_a_damaged_file(tmp_path: Path) -> None:
         assert found
 
 
+def test_what_sqlite_itself_finds_wrong_is_reported(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+    with open_store(url) as store:
+        store.create("k", {}, turns=[{"id": "a"}])
+    with sql("sqlite", url) as run:
+        run("PRAGMA writable_schema = ON")
+        run("UPDATE sqlite_master SET sql = replace(sql, 'source INTEGER', 'source INTEGER NOT NULL')")
+    with open_store(url) as store:
+        [problem] = store.verify().problems
+        assert (problem.scope, problem.key, problem.index) == ("", None, None)
+        assert str(problem) == "the store: SQLite: NULL value in conversation.source"
+
+
 def test_settings_that_risk_acknowledged_turns_are_warned_of(tmp_path: Path) -> None:
     settings = {"backend": "sqlite", "path": f"{tmp_path}/a.db", "journal_mode": "wal"}
     with open_store(f"sqlite:///{tmp_path}/a.db") as store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -104,6 +105,13 @@ def test_segments_that_nothing_stands_on_are_deleted_whole(store: Store, path: P
     assert store.verify().ok
 
 
+def test_a_fork_that_was_kept_points_nowhere(store: Store, path: Path) -> None:
+    store.fork("k", "f")
+    store.fork("f", "g")
+    store.erase("k", forks="keep")
+    assert rows(path, "SELECT source IS NULL FROM conversation ORDER BY key") == [1, 0]
+
+
 def test_heads_are_deleted_with_the_last_that_has_them(store: Store, path: Path) -> None:
     store.fork("k", "f")
     store.fork("k", "g", head={"head": "g"})
@@ -123,7 +131,8 @@ def test_erasing_with_all_forks_leaves_others_alone(store: Store, path: Path) ->
     store.fork("k", "f")
     store.fork("f", "g", head={"head": "g"})
     for key in ("k", "f", "g", "other"):
-        store.lease(key, wait=0).__enter__()
+        with store.lease(key, wait=0):
+            pass
     assert store.erase("k", forks="erase") == ("f", "g", "k")
     assert turns(path) == ["o"]
     assert rows(path, "SELECT key FROM lease") == ["other"]
@@ -139,22 +148,49 @@ def test_what_was_erased_is_not_in_the_file(path: Path) -> None:
             assert b"xyzzy" not in file.read_bytes()
 
 
-def test_expiring_deletes_and_forgets_old_leases(
-    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_expiring_deletes_and_forgets_old_leases(store: Store, path: Path) -> None:
     store.fork("k", "f")
     store.create("k", {"head": "other"}, scope="other")
     for scope, key in (("", "nobody"), ("", "k"), ("other", "nobody")):
         with store.lease(key, scope=scope, wait=0):
             pass
-    held = store.lease("held", wait=0)
+    held, of_fork = store.lease("held", wait=0), store.lease("f", wait=0)
     held.__enter__()
+    of_fork.__enter__()
     assert store.expire(before=datetime(2000, 1, 1, tzinfo=timezone.utc)) == ()
     leases = "SELECT scope || ':' || key FROM lease ORDER BY 1"
     # A lease that was given back has expired for good; that of a conversation goes with it.
-    assert rows(path, leases) == [":held", ":k", "other:nobody"]
+    assert rows(path, leases) == [":f", ":held", ":k", "other:nobody"]
     assert store.expire(before=FUTURE) == ("f", "k")
     assert rows(path, leases) == [":held", "other:nobody"]
     assert turns(path) == []
     assert store.load("k", scope="other").head == {"head": "other"}
     held.__exit__(None, None, None)
+
+
+def test_leases_last_as_long_as_was_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = 1_700_000_000_000_000
+
+    def at(microseconds: int) -> int:
+        monkeypatch.setattr("time.time_ns", lambda: (began + microseconds) * 1000)
+        return began + microseconds
+
+    at(0)
+    expires = "SELECT expires FROM lease"
+    with open_store(f"sqlite:///{path}") as store:
+        with store.lease("k", wait=0, ttl=1.2):
+            assert rows(path, expires) == [began + 1_200_000]
+            later = at(500_000)
+            deadline = time.monotonic() + 30
+            while (found := rows(path, expires)) == [began + 1_200_000] and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert found == [later + 1_200_000]
+        assert rows(path, expires) == [0]
+        held = store.lease("k", wait=0, ttl=30.0)
+        held.__enter__()
+        assert rows(path, expires) == [later + 30_000_000]
+        for age, left in ((0, 1), (1, 0)):
+            at(500_000 + 30_000_000 + 86_400_000_000 + age)
+            store.expire(before=FUTURE)
+            assert len(rows(path, expires)) == left
+        held.__exit__(None, None, None)
