@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import warnings
 
 import dspy
@@ -10,8 +11,13 @@ import pytest
 from dspy_session import SessionState, sessionify, with_memory
 from dspy_session.codec.wire import VERSION
 from dspy_session.errors import UnsupportedVersionError
+from dspy_session.stores.redaction import RedactingStore
 
 from .programs import chat, planned, questions
+
+
+class Size(enum.Enum):
+    BIG = "big"
 
 
 class Opaque:
@@ -138,3 +144,105 @@ def test_a_node_whose_path_has_a_space_keeps_its_memory(memory, lm):
     with app.conversation("k", store=memory) as talk:
         [(path, node)] = talk.state.node_states.items()
         assert ("of cars" in path, node.l2_memory) == (True, "about cars")
+
+
+def test_redaction_is_seen_in_a_talk_that_was_loaded_in_part(memory, lm):
+    def redact(kind, document):
+        if kind == "turn" and "1234" in document["inputs"]["question"]:
+            document["inputs"]["question"] = "my card is ****"
+        return document
+
+    app, safe = chat(max_turns=2), RedactingStore(memory, redact)
+    with app.conversation("k", store=safe):
+        for question in ("a", "b", "c", "my card is 1234", "d", "e", "f", "g"):
+            app(question=question)
+    with app.conversation("k", store=safe, last=7) as talk:
+        assert [turn.index for turn in talk.state.turns] == [1, 2, 3, 4, 5, 6, 7]
+        assert [turn.exact for turn in talk.state.turns] == [False, False, False, False, False, True, True]
+
+
+def test_the_place_of_a_turn_is_that_which_the_store_says(memory, lm):
+    def forget(kind, document):
+        for turn in (document, *(t for node in document.get("nodes", {}).values() for t in node["turns"])):
+            turn.pop("index", None)
+        return document
+
+    app, store = planned(), RedactingStore(memory, forget)
+    with app.conversation("k", store=store):
+        for question in ("one", "quick two", "three"):
+            app(question=question)
+    with app.conversation("k", store=store) as talk:
+        assert [turn.index for turn in talk.state.turns] == [0, 1, 2]
+        assert [turn.index for turn in talk.state.node_states["plan"].turns] == [0, 1]
+
+
+def test_node_turns_of_a_redacted_turn_are_not_exact_either(memory, lm):
+    def redact(kind, document):
+        if kind == "turn" and "1234" in document["inputs"]["question"]:
+            document["inputs"]["question"] = "my card is ****"
+        return document
+
+    app, store = planned(), RedactingStore(memory, redact)
+    with app.conversation("k", store=store):
+        for question in ("one", "my card is 1234", "three"):
+            app(question=question)
+    with app.conversation("k", store=store) as talk:
+        for state in (talk.state, *talk.state.node_states.values()):
+            assert [turn.exact for turn in state.turns] == [True, False, False]
+
+
+def test_a_turn_is_as_exact_as_its_nodes(memory, lm):
+    app = planned(max_turns=1, child_configs={"plan": {"max_turns": 50}})
+    with app.conversation("k", store=memory):
+        for number in range(4):
+            app(question=f"question {number}")
+    with app.conversation("k", store=memory, last=3) as talk:
+        assert [turn.exact for turn in talk.state.node_states["plan"].turns] == [False] * 3
+        assert [turn.exact for turn in talk.state.turns] == [False] * 3
+
+
+def test_undo_in_a_loaded_talk_leaves_the_nodes_as_they_were(memory, lm):
+    class Often(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.ask = dspy.Predict("question -> answer")
+
+        def forward(self, question):
+            for part in range(3):
+                last = self.ask(question=f"{question} {part}")
+            return last
+
+    def nodes(state):
+        return {path: (questions(node), node.l2_memory) for path, node in state.node_states.items()}
+
+    for config, left in (({}, ["a 0", "a 1", "a 2"]), ({"max_stored_turns": 2}, [])):
+        app, key = with_memory(Often(), child_configs={"ask": config}), f"k{len(config)}"
+        with app.conversation(key, store=memory):
+            app(question="a")
+            app(question="b")
+        with app.conversation(key, store=memory) as talk:
+            app.undo()
+            assert nodes(talk.state)["ask"][1] == ""
+            found = nodes(talk.state)["ask"][0]
+            assert found[: len(left)] == left
+            app(question="c")
+        with app.conversation(key, store=memory) as talk:
+            app.undo(2)
+            assert nodes(talk.state) == {"ask": ([], "")}
+
+
+def test_types_of_values_are_given_by_name(memory, lm):
+    app = chat()
+    with app.conversation("k", store=memory):
+        app.add_turn({"question": Size.BIG}, {"answer": "yes"})
+    with app.conversation("k", store=memory, types=[Size]) as talk:
+        assert talk.state.turns[0].inputs == {"question": Size.BIG}
+
+
+def test_a_seed_that_cannot_be_kept_is_named(memory, lm):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        app = chat(initial_history=dspy.History(messages=[{"question": Opaque()}]))
+        with app.conversation("k", store=memory):
+            app.add_turn({"question": "a"}, {"answer": "b"})
+    assert {str(warning.message).split(": a ")[0] for warning in caught} == {"history, field 'question'"}
