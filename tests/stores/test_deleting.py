@@ -105,6 +105,13 @@ def test_segments_that_nothing_stands_on_are_deleted_whole(store: Store, path: P
     assert store.verify().ok
 
 
+def test_moving_back_and_forking_write_no_segment(store: Store, path: Path) -> None:
+    revision = store.append("k", expected=store.load("k").revision, keep=2)
+    store.append("k", expected=revision, keep=1)
+    store.fork("k", "f")
+    assert len(rows(path, "SELECT id FROM segment")) == 1
+
+
 def test_a_fork_that_was_kept_points_nowhere(store: Store, path: Path) -> None:
     store.fork("k", "f")
     store.fork("f", "g")

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,25 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         check_fixture(store, 1)
 
 
+def test_a_file_is_brought_from_its_version_to_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "two.sql"
+    script.write_text("CREATE TABLE more (x);\nINSERT INTO more VALUES (2);\n", encoding="utf-8")
+    shutil.copy(FIXTURES / "v1.sqlite", tmp_path / "old.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "MIGRATIONS", ("_sqlite_1.sql", str(script)))
+        for name in ("old.db", "new.db", "old.db"):
+            with open_store(f"sqlite:///{tmp_path}/{name}") as store:
+                assert store.verify().ok
+            with sqlite3.connect(tmp_path / name) as connection:
+                assert connection.execute("PRAGMA user_version").fetchall() == [(2,)]
+                assert connection.execute("SELECT x FROM more").fetchall() == [(2,)]
+            connection.close()
+    with pytest.raises(UnsupportedVersionError, match="version 2"):
+        open_store(f"sqlite:///{tmp_path}/new.db")
+
+
 # -- wrong addresses, files and servers ---------------------------------------------------------------------
 
 
@@ -212,6 +232,21 @@ def test_a_file_that_another_writer_holds(tmp_path: Path) -> None:
         other.execute("ROLLBACK")
         other.close()
         store.append("k", [{"id": "a"}], expected=revision)
+
+
+def test_a_new_file_that_another_writer_holds(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA application_id = 0")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="was locked by other writers"):
+        open_store(f"sqlite:///{path}?timeout=0.05")
+    release = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+    release.start()
+    with open_store(f"sqlite:///{path}?timeout=30") as store:
+        assert store.verify().settings["journal_mode"] == "wal"
+    release.join()
+    other.close()
 
 
 @pytest.mark.parametrize(

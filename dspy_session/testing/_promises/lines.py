@@ -167,6 +167,41 @@ class Lines(StoreCase):
         self.append("k", [], revision, keep=0)
         assert self.load().annotations == ()
 
+    def test_annotations_alone_count_where_they_were_written(self) -> None:
+        revision = self.begin()
+        for number in range(3):
+            note = {"kind": "m", "v": number}
+            revision = self.append("k", [f"t{number}"], revision, annotations=[note])
+        forked = self.store.fork("k", "f", scope=self.scope, at=2)
+        said = [{"kind": "m", "v": "f"}, {"kind": "s", "turn": "t0", "v": "f"}]
+        self.append("f", [], forked, annotations=said)
+        found = self.load("f")
+        assert (found.annotations, found.turns[0].annotations) == ((said[0],), (said[1],))
+        assert self.load().annotations == ({"kind": "m", "v": 2},)
+        revision = self.append("k", [], revision, keep=1)
+        said = [{"kind": "m", "v": "k"}, {"kind": "s", "turn": "t0", "v": "k"}]
+        revision = self.append("k", [], revision, annotations=said)
+        found = self.load()
+        assert (found.annotations, found.turns[0].annotations) == ((said[0],), (said[1],))
+        revision = self.append("k", ["x", "y"], revision)
+        assert self.load().annotations == (said[0],)
+        self.append("k", [], revision, keep=0)
+        assert self.load().annotations == ()
+
+    def test_annotations_are_carried_to_where_the_line_goes_on(self) -> None:
+        note = {"kind": "m", "v": "early"}
+        revision = self.append("k", ["a"], self.begin(), annotations=[note])
+        revision = self.append("k", ["b"], revision, annotations=[{"kind": "m", "v": "late"}])
+        revision = self.append("k", ["x", "y", "z"], revision, keep=1)
+        for keep in (4, 3, 2, 1):
+            revision = self.append("k", [], revision, keep=keep)
+            assert self.load().annotations == (note,)
+
+    def test_annotations_of_a_commit_find_each_of_its_turns(self) -> None:
+        notes = [{"kind": "s", "turn": name, "v": name} for name in "bca"]
+        self.append("k", ["a", "b", "c"], self.begin(turns=1), annotations=notes)
+        assert [row.annotations for row in self.load().turns] == [(), (notes[2],), (notes[0],), (notes[1],)]
+
     def test_a_rating_stays_with_its_turn(self) -> None:
         revision = self.begin(turns=6)
         revision = self.append("k", ["x"], revision, keep=5)
