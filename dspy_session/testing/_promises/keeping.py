@@ -101,6 +101,8 @@ class Keeping(StoreCase):
         assert found.annotations == ({"kind": "m", "v": 1},)
         assert (found.revision, self.ids("short")) == (revision, ["t0"])
         assert self.store.turns("k", scope=self.scope, before=4) == ()
+        for last, left in ((0, []), (1, ["x"]), (2, ["t4", "x"]), (3, ["t4", "x"]), (9, ["t4", "x"])):
+            assert names(self.load(last=last).turns) == left
         with refused(UnknownPathError):
             self.append("k", [], revision, keep=3)
         with refused(UnknownPathError):
