@@ -215,7 +215,10 @@ def test_undo_in_a_loaded_talk_leaves_the_nodes_as_they_were(memory, lm):
     def nodes(state):
         return {path: (questions(node), node.l2_memory) for path, node in state.node_states.items()}
 
-    for config, left in (({}, ["a 0", "a 1", "a 2"]), ({"max_stored_turns": 2}, [])):
+    for config, left, places in (
+        ({}, ["a 0", "a 1", "a 2"], [0, 1, 2, 3, 4, 5]),
+        ({"max_stored_turns": 2}, [], [4, 5]),
+    ):
         app, key = with_memory(Often(), child_configs={"ask": config}), f"k{len(config)}"
         with app.conversation(key, store=memory):
             app(question="a")
@@ -226,6 +229,7 @@ def test_undo_in_a_loaded_talk_leaves_the_nodes_as_they_were(memory, lm):
             found = nodes(talk.state)["ask"][0]
             assert found[: len(left)] == left
             app(question="c")
+            assert [turn.index for turn in talk.state.node_states["ask"].turns] == places
         with app.conversation(key, store=memory) as talk:
             app.undo(2)
             assert nodes(talk.state) == {"ask": ([], "")}
@@ -246,3 +250,63 @@ def test_a_seed_that_cannot_be_kept_is_named(memory, lm):
         with app.conversation("k", store=memory):
             app.add_turn({"question": "a"}, {"answer": "b"})
     assert {str(warning.message).split(": a ")[0] for warning in caught} == {"history, field 'question'"}
+
+
+def test_undo_in_a_talk_that_was_loaded_in_part_leaves_the_places_of_node_turns(memory, lm):
+    app = planned()
+    with app.conversation("k", store=memory):
+        for question in ("one", "two", "three"):
+            app(question=question)
+    with app.conversation("k", store=memory, last=1) as talk:
+        app.undo()
+        app(question="anew")
+        assert [turn.index for turn in talk.state.node_states["plan"].turns] == [2]
+
+
+def test_a_document_repeats_nothing_that_stands_elsewhere(memory, lm):
+    def fail(past_memory, episode_transcript):
+        raise ConnectionError
+
+    def documents(key):
+        return [turn.data for turn in memory.load(key).turns]
+
+    few = chat(max_stored_turns=2)
+    with few.conversation("few", store=memory):
+        for question in "abcdef":
+            few(question=question)
+    first, *others = documents("few")
+    assert not {"nodes", "snapshots", "score", "calls"} & set(first)
+    assert not any("nodes" in document for document in others)
+    # A state keeps more turns than it shows, until they outweigh those: what it still has is written by its place.
+    assert [document["snapshot"]["runs"] for document in others[:3]] == [
+        [[0, 0, 1]],
+        [[0, 0, 2]],
+        [[0, 1, 3]],
+    ]
+    assert [set(document["snapshots"]) for document in others[:3]] == [{"projections"}] * 3
+    app = planned(lifespan="episodic", consolidator=fail)
+    with app.conversation("episodic", store=memory):
+        for question in "ab":
+            app(question=question)
+    for document in documents("episodic"):
+        assert all(set(node) == {"start", "before", "after", "turns"} for node in document["nodes"].values())
+
+
+def test_a_turn_that_was_moved_behind_another_refers_to_what_stands_there(memory, lm):
+    ours, theirs = chat(), chat()
+    with ours.conversation("k", store=memory):
+        ours(question="one")
+    with ours.conversation("k", store=memory, lease=None, on_conflict="append"):
+        ours(question="two")
+        with theirs.conversation("k", store=memory, lease=None):
+            theirs(question="theirs")
+        ours(question="three")
+    documents = [turn.data for turn in memory.load("k").turns]
+    assert [document["inputs"]["question"] for document in documents] == ["one", "two", "theirs", "three"]
+    assert [document["snapshot"].get("runs") for document in documents] == [
+        None,
+        [[0, 0, 1]],
+        [[0, 0, 2]],
+        [[0, 0, 2]],
+    ]
+    assert not any("past" in document.get("snapshots", {}) for document in documents)

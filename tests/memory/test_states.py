@@ -281,6 +281,8 @@ def test_a_branch_is_written_from_where_it_leaves_the_conversation(lm):
         assert (planner["stop"], [turn["index"] for turn in planner["turns"]]) == (1, [1])
         assert (writer["stop"], [turn["index"] for turn in writer["turns"]]) == (2, [2])
     [_, better] = branches(app, again(app.state))
+    # Of what nodes were shown in an answer that was replaced, nothing is kept.
+    assert better.state.node_states["planner"].turns[1].history_snapshot.messages == []
     assert (better.turns[2].score, better.turns[2].feedback) == (1.0, "better")
 
 
