@@ -57,7 +57,7 @@ class SQLiteStore(RelationalStore):
         super().__init__()
         if synchronous not in ("full", "normal"):
             raise ConfigurationError(f'synchronous must be "full" or "normal", not {synchronous!r}')
-        if sqlite3.sqlite_version_info < (3, 35):
+        if sqlite3.sqlite_version_info < (3, 35, 0):
             raise StoreUnavailableError(f"SQLite 3.35 or newer is needed; this is {sqlite3.sqlite_version}")
         self.path = Path(path)
         self._synchronous, self._timeout = synchronous, timeout

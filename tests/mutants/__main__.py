@@ -26,7 +26,8 @@ from tests.mutants.survivors import LIST, Mutant, explained
 ROOT = Path(__file__).parents[2]
 SURVIVED, KILLED, NO_TESTS = 0, 1, 33
 SQL = re.compile(
-    r"\b(SELECT|INSERT|UPDATE|DELETE|FROM|JOIN|PRAGMA|BEGIN|COMMIT|ROLLBACK|WHERE|RETURNING|DESC)\b|\"c\.\w+"
+    r"\b(SELECT|INSERT|UPDATE|DELETE|FROM|JOIN|WHERE|AND|VALUES|RETURNING|DESC|PRAGMA|BEGIN|COMMIT|ROLLBACK)\b"
+    r"|= \?|\"c\.\w+"
 )
 NAME = re.compile(r"x(?:ǁ(?P<owner>\w+?)ǁ|_)(?P<function>\w+)__mutmut_(?P<number>\d+)$")
 

@@ -22,7 +22,7 @@ SLOW = (
         "held_lease",
     ),
     *("whatever_is_changed", "crashed_holders", "mcp", "straggler", "parallel"),
-    *("stays_away", "back_soon"),
+    *("stays_away", "back_soon", "four_processes"),
 )
 SHORT = ("-k", " and ".join(f"not {name}" for name in SLOW))
 # That a held lease is renewed in time takes a second to see; one store is enough for it.
@@ -104,7 +104,7 @@ GROUPS = {
     "sqlite": Group(
         ("stores/sqlite.py", "stores/_relational.py", "stores/_rows.py", "stores/_lines.py"),
         (
-            *stores("conformance", "refusals", "deleting", "opening", "damage"),
+            *stores("conformance", "refusals", "deleting", "opening", "damage", "races"),
             *("-k", f"({SHORT[1]}) and {BARE}"),
         ),
     ),

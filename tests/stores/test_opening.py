@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,6 +214,50 @@ def test_a_database_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="something else"):
         open_store(f"sqlite:///{path}")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("pragma", ["user_version = 5", "application_id = 5"])
+def test_an_empty_database_of_something_else(pragma: str, tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA {pragma}")
+    connection.close()
+    with pytest.raises(FormatError, match="something else"):
+        open_store(f"sqlite:///{path}")
+
+
+def test_an_sqlite_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(StoreUnavailableError, match=r"SQLite 3\.35 or newer"):
+        open_store(f"sqlite:///{tmp_path}/a.db")
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 35, 0))
+    open_store(f"sqlite:///{tmp_path}/a.db").close()
+
+
+def test_a_store_waits_and_writes_as_it_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, asked = sqlite3.connect, []
+
+    def watched(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        asked.append(kwargs["timeout"])
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    with sqlite.SQLiteStore(tmp_path / "a.db") as store:
+        assert store.verify().settings["synchronous"] == "full"
+    sqlite.SQLiteStore(tmp_path / "a.db", timeout=0.5).close()
+    assert asked == [30.0, 0.5]
+
+
+def test_opening_does_not_wait_for_writers(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with open_store(f"sqlite:///{path}") as store:
+        store.create("k", {})
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with open_store(f"sqlite:///{path}?timeout=0.05") as store:
+        assert store.load("k").total == 0
+    other.execute("ROLLBACK")
+    other.close()
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
