@@ -105,9 +105,7 @@ def _reviver(annotations: Mapping[str, Any]) -> Callable[[str, Any], Any]:
     """Plain values of early files get the types that the program's signature declares."""
 
     def revive(name: str, value: Any) -> Any:
-        annotation = annotations.get(name)
-        if annotation is None or annotation is str or isinstance(annotation, str):
-            return value
+        annotation: Any = annotations.get(name)
         try:
             return pydantic.TypeAdapter(annotation).validate_python(value)
         except Exception:
@@ -154,13 +152,13 @@ def decode_state(
 def _state(
     wire: Mapping[str, Any],
     decoder: Decoder,
-    revive: Callable[[str, Any], Any],
+    revive: Callable[[str, Any], Any] | None,
     input_names: frozenset[str],
     projection: Projection,
     rebuild: Callable[[HistoryView], HistoryView] | None,
 ) -> SessionState:
     nodes = {
-        path: _state(node, decoder, revive, frozenset(), ALL_FIELDS, None)
+        path: _state(node, decoder, None, frozenset(), ALL_FIELDS, None)
         for path, node in (wire.get("node_states") or {}).items()
     }
     reader = LogReader(decoder, wire, input_names)
@@ -172,7 +170,7 @@ def _state(
     reader.log = position.log
     state.move(position)
     episodes = {
-        path: [_episode(state, reader, episode) for episode in known]
+        path: [_episode(reader, episode) for episode in known]
         for path, known in (wire.get("episodes") or {}).items()
     }
     for record, turn in zip(records, turns, strict=True):
@@ -183,7 +181,7 @@ def _state(
             record.view = _early_view(turn, reader, state, record, projection, rebuild)
     state.summaries = summaries_of(wire.get("summaries", ()))
     state.branches = _branches(state, reader, wire)
-    state.pending = [_episode(state, reader, episode) for episode in wire.get("pending", ())]
+    state.pending = [_episode(reader, episode) for episode in wire.get("pending", ())]
     return state
 
 
@@ -226,8 +224,10 @@ def _node_mark(
         min(max(wire[at], whole.start), whole.stop) for at in ("start", "before", "after")
     )
     position = replace(whole, start=start, stop=before)
-    first, last = wire.get("pending") or (0, 0)
-    pending = tuple(episodes[first:last]) if "pending" in wire else None
+    pending = None
+    if (waiting := wire.get("pending")) is not None:
+        first, last = waiting
+        pending = tuple(episodes[first:last])
     return NodeMark(position, replace(position, stop=after), wire.get("memory", ""), pending)
 
 
@@ -248,26 +248,31 @@ def _early_view(
 
 
 def _branches(state: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> list[Branch]:
-    branches = [_branch(state, reader, own) for own in wire.get("branches", ())]
-    for branch, own_nodes in zip(branches, wire.get("branch_nodes", ()), strict=False):
-        branch.nodes = {
-            path: _branch_node(state.node(path), reader, node) for path, node in own_nodes.items()
-        }
-    return branches
+    branches = wire.get("branches", ())
+    nodes = wire.get("branch_nodes") or [{}] * len(branches)
+    return [_branch(state, reader, own, own_nodes) for own, own_nodes in zip(branches, nodes, strict=True)]
 
 
-def _branch(state: SessionState, reader: LogReader, own: Sequence[Mapping[str, Any]]) -> Branch:
+def _branch(
+    state: SessionState,
+    reader: LogReader,
+    own: Sequence[Mapping[str, Any]],
+    own_nodes: Mapping[str, Mapping[str, Any]],
+) -> Branch:
+    nodes = {path: _branch_node(state.node(path), reader, node) for path, node in own_nodes.items()}
+    # Its turns are marked by where the nodes stood there, not by where they went on after `retry`.
+    there = SessionState(node_states={**state.node_states, **nodes})
     notes: dict[str, Note] = {}
     records = state.position.records()
     if own:
         records = [record for record in records if record.index < own[0]["index"]]
     for turn in own:
         record = reader.record(turn, None)
-        _complete(record, turn, reader, state)
+        _complete(record, turn, reader, there)
         notes[record.id] = Note(turn.get("score"), turn.get("feedback"))
         records.append(record)
     check_order(records)
-    return Branch(Position.of(records), notes)
+    return Branch(Position.of(records), notes, nodes)
 
 
 def _branch_node(node: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> SessionState:
@@ -284,8 +289,5 @@ def _branched(position: Position, record: TurnRecord) -> Position:
     return Position(Log([*position.records(), record], position.start), position.start, position.stop + 1)
 
 
-def _episode(state: SessionState, reader: LogReader, wire: Mapping[str, Any]) -> Episode:
-    records = [reader.record(turn, None) for turn in wire["turns"]]
-    for record, turn in zip(records, wire["turns"], strict=True):
-        _complete(record, turn, reader, state)
-    return Episode(wire["turn"], tuple(records))
+def _episode(reader: LogReader, wire: Mapping[str, Any]) -> Episode:
+    return Episode(wire["turn"], tuple(reader.record(turn, None) for turn in wire["turns"]))

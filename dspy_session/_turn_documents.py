@@ -74,7 +74,7 @@ def turn_document(record: TurnRecord, line: Position, known: Iterable[TurnRecord
         line: the line that it is a turn of.
         known: turns that are on the line as other objects, by whose index snapshots may refer to them.
     """
-    return _turn(record, line, f"turn {record.index}, ", known)
+    return _turn(record, line, "", known)
 
 
 def _turn(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRecord] = ()) -> Document:
@@ -83,11 +83,13 @@ def _turn(record: TurnRecord, line: Position, place: str, known: Iterable[TurnRe
     for path, mark in record.nodes.items():
         # A node that keeps few turns may have let go of some of this very turn.
         added = mark.after.records()[max(0, mark.before.stop - mark.after.start) :]
-        wire = document.get("nodes", {}).get(path, {})
+        wire = document["nodes"][path]
         nodes[path] = {
             # Episodes that wait are annotations here.
             **{name: value for name, value in wire.items() if name != "pending"},
-            "turns": [_turn(node, mark.after, f"{place}node {path}, ") for node in added],
+            "turns": [
+                _turn(node, mark.after, f"{place}turn {record.index}, node {path}, ") for node in added
+            ],
         }
     return {**document, "nodes": nodes} if nodes else document
 
@@ -196,13 +198,12 @@ class _Lines:
         self._redacted: set[int] = set()
 
     def root(self, state: SessionState, turns: Sequence[StoredTurn]) -> None:
-        readers = [_reader(turn.data, self._decoder) for turn in turns]
-        records = [
-            reader.record({**turn.data, "index": turn.index}, None)
-            for reader, turn in zip(readers, turns, strict=True)
-        ]
-        state.move(Position.of(records))
-        for reader, record, turn in zip(readers, records, turns, strict=True):
+        loaded = []
+        for turn in turns:
+            reader = _reader(turn.data, self._decoder)
+            loaded.append((reader, reader.record({**turn.data, "index": turn.index}, None), turn))
+        state.move(Position.of([record for _, record, _ in loaded]))
+        for reader, record, turn in loaded:
             redacted = bool(turn.data.get("redacted"))
             self._complete(state, reader, record, turn.data, redacted)
             for annotation in turn.annotations:
@@ -232,9 +233,9 @@ class _Lines:
         """Read the nodes' turns; whether all of them are exact."""
         marks, exact = {}, True
         for path, wire in (document.get("nodes") or {}).items():
-            node, turns = state.node(path), wire.get("turns", ())
+            node, turns = state.node(path), wire["turns"]
             before = node.position
-            first = wire["after"] - len(turns) if turns else wire["before"]
+            first = wire["after"] - len(turns)
             if before.stop != first:
                 # Nothing of it is loaded, or it let go of turns between these and the earlier ones.
                 node.move(Position(Log((), first), first, first))

@@ -14,6 +14,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from ..errors import ConfigurationError, FormatError, MissingExtraError, StoreError
 
@@ -24,6 +25,10 @@ try:
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 except ImportError as missing:
     raise MissingExtraError("cryptography", "crypto") from missing
+
+
+_NONCE, _TAG = 12, 16
+"""Their lengths in bytes."""
 
 
 class KeyRing:
@@ -60,7 +65,7 @@ class KeyRing:
         """`text`, sealed for a place: name of the secret, ".", and in base64 nonce, ciphertext and tag."""
         cipher, mac = self._keys[self.current]
         plain = text.encode("utf-8")
-        nonce = hmac.digest(mac, b"%d " % len(place) + place + plain, "sha256")[:12]
+        nonce = hmac.digest(mac, b"%d " % len(place) + place + plain, "sha256")[:_NONCE]
         sealed = base64.b64encode(nonce + cipher.encrypt(nonce, plain, place))
         return f"{self.current}.{sealed.decode('ascii')}"
 
@@ -69,18 +74,15 @@ class KeyRing:
 
         Raises `FormatError` if it was sealed for none of them, and `StoreError` if the secret is not here.
         """
-        name, dot, text = sealed.partition(".") if isinstance(sealed, str) else ("", "", "")
-        if not dot:
+        if not isinstance(sealed, str) or "." not in sealed:
             raise FormatError(f"{what} is not sealed: was the store used without encryption?")
+        name, _, text = sealed.partition(".")
         if name not in self._keys:
             raise StoreError(f"{what} is sealed with the secret {name!r}, which the key ring does not have")
-        try:
+        with suppress(binascii.Error):
             raw = base64.b64decode(text, validate=True)
-        except binascii.Error:
-            raw = b""
-        for place in places if len(raw) > 28 else ():
-            try:
-                return self._keys[name][0].decrypt(raw[:12], raw[12:], place).decode("utf-8")
-            except InvalidTag:
-                continue
+            for place in places if len(raw) >= _NONCE + _TAG else ():
+                with suppress(InvalidTag):
+                    cipher, _ = self._keys[name]
+                    return cipher.decrypt(raw[:_NONCE], raw[_NONCE:], place).decode("utf-8")
         raise FormatError(f"{what} does not open: it was damaged, moved here from elsewhere, or never ours")

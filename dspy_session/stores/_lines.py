@@ -143,7 +143,7 @@ def trim(run: Run, segment: int, needed: Sequence[tuple[Span, int]]) -> None:
             run("DELETE FROM note WHERE id = ?", note)
 
 
-def sweep(run: Run, family: int, heads: Iterable[int] = (), *, lock: str = "") -> None:
+def sweep(run: Run, family: int, heads: Iterable[int] = (), *, lock: str) -> None:
     """Delete what no conversation of a family shows any more; of the heads, look at these."""
     rows = run(
         "SELECT id, incarnation, version, receipt, family, segment, total, first, open, bound, head, hour"
@@ -158,8 +158,9 @@ def sweep(run: Run, family: int, heads: Iterable[int] = (), *, lock: str = "") -
         if segment in needed:
             trim(run, segment, needed[segment])
         else:
-            for table, column in (("turn", "segment"), ("note", "segment"), ("segment", "id")):
-                run(f"DELETE FROM {table} WHERE {column} = ?", segment)
+            run("DELETE FROM turn WHERE segment = ?", segment)
+            run("DELETE FROM note WHERE segment = ?", segment)
+            run("DELETE FROM segment WHERE id = ?", segment)
     for head in heads:
         run(
             "DELETE FROM head WHERE id = ? AND NOT EXISTS"

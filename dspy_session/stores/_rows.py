@@ -334,7 +334,7 @@ def _read_turns(rows: Sequence[RawTurn], place: str) -> tuple[StoredTurn, ...]:
             row.index,
             row.id,
             documents.decode(row.text, f"turn {row.index} of {place}"),
-            _read_notes(row.notes, place) if row.notes else (),
+            _read_notes(row.notes, place),
         )
         for row in rows
     )

@@ -36,13 +36,15 @@ def find(run: Run, p: Position, turn: Any) -> Found | None:
 
 def standing(run: Run, p: Position, commit: Commit, raw: Callable[[str], Any]) -> tuple[int, int] | None:
     """Index of the first and version of the last turn of a commit, if it stands on the line."""
-    start = version = -1
+    stands: list[Found] = []
     for place, turn in enumerate(commit.turns):
         found = find(run, p, raw(turn.id))
-        if found is None or found.digest != turn.digest or (place and found.index != start + place):
+        if found is None or found.digest != turn.digest:
             return None
-        start, version = (found.index - place), found.version
-    return (start, version) if commit.turns else None
+        stands.append(found)
+        if found.index != stands[0].index + place:
+            return None
+    return (stands[0].index, stands[-1].version) if stands else None
 
 
 def repeated(run: Run, p: Position, commit: Commit, raw: Callable[[str], Any]) -> str | None:

@@ -329,6 +329,8 @@ class Store(ABC):
     ) -> tuple[str, ...]:
         """Delete a conversation with everything that no other one needs; the keys that were deleted.
 
+        A lease on it ends, too: its token is no fence of a conversation that is begun anew under the key.
+
         A conversation with forks is refused (`StoreError`) unless `forks` says what becomes of them: "keep"
         leaves them what they share with it, "erase" deletes them, and theirs. Raises
         `ConversationNotFoundError`.

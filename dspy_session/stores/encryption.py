@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
-from ..errors import ConversationNotFoundError, FormatError, StaleStateError, StoreError
+from ..errors import FormatError, StaleStateError, StoreError
 from ._documents import check_key, decode, encode
 from ._key_ring import KeyRing
 from ._wrapping import WrappedStore
@@ -55,7 +55,7 @@ class EncryptedStore(WrappedStore):
         tags: Sequence[str] = (),
         cost: float = 0.0,
     ) -> str:
-        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"), ())
+        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"))
         revision = super().create(
             key,
             self._seal_root(head, "head", place),
@@ -84,7 +84,7 @@ class EncryptedStore(WrappedStore):
         tags: Sequence[str] | None = None,
         cost: float = 0.0,
     ) -> str:
-        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"), ())
+        place = _Place(check_key(scope, "the scope"), check_key(key, "the key"))
         notes = self._seal_notes(annotations, place)
         # Turns alone are sealed for an index, which is not known before the store has been asked.
         commit = partial(
@@ -103,11 +103,10 @@ class EncryptedStore(WrappedStore):
         try:
             revision = commit(self._seal_turns(turns, place, start))
         except StoreError as error:
-            # A repetition is recognised by its sealed text, and so at its own index alone.
-            stands = self._index_of(place, turns) if keep is None and turns else None
-            if stands is not None and stands != start:
-                with suppress(StoreError):
-                    return commit(self._seal_turns(turns, place, stands))
+            # A repetition is recognised by its sealed text, which depends on index, heritage and secret.
+            with suppress(StoreError, FormatError):
+                if turns and (standing := self._standing(place, turns)):
+                    return commit(standing)
             if isinstance(error, StaleStateError):
                 last = dict(turns[-1]) if turns else None
                 raise StaleStateError(error.expected, error.found, last) from error
@@ -122,13 +121,15 @@ class EncryptedStore(WrappedStore):
             return known or 0
         return self.inner.load(place.key, scope=place.scope, last=0).total
 
-    def _index_of(self, place: _Place, turns: Sequence[Mapping[str, Any]]) -> int | None:
-        """Where the first of these turns is on the line, if it is."""
-        try:
-            line = self.inner.turns(place.key, scope=place.scope)
-        except ConversationNotFoundError:
-            return None
-        return next((turn.index for turn in line if turn.id == turns[0].get("id")), None)
+    def _standing(self, place: _Place, turns: Sequence[Mapping[str, Any]]) -> tuple[Document, ...]:
+        """These turns as they stand on the line, sealed; nothing if they do not, or have other content."""
+        head = self.inner.load(place.key, scope=place.scope, last=0).head
+        place = _Place(place.scope, place.key, self._open_root(head, "head", place)[1])
+        wanted = {turn.get("id") for turn in turns}
+        line = self.inner.turns(place.key, scope=place.scope)
+        rows = [row for row in line if row.id in wanted]
+        found = [_text_of(self._open_turn(row, place).data) for row in rows]
+        return tuple(row.data for row in rows) if found == list(map(_text_of, turns)) else ()
 
     def _remember(self, scope: str, key: str, revision: str, total: int) -> None:
         self._totals[scope, key, revision] = total
@@ -149,8 +150,8 @@ class EncryptedStore(WrappedStore):
     ) -> str:
         check_key(new_key, "the new key")
         source = self.inner.load(key, scope=scope, last=0)
-        old_head, lineage = self._open_root(source.head, "head", _Place(scope, key, ()))
-        old_metadata, _ = self._open_root(source.metadata, "metadata", _Place(scope, key, ()))
+        old_head, lineage = self._open_root(source.head, "head", _Place(scope, key))
+        old_metadata, _ = self._open_root(source.metadata, "metadata", _Place(scope, key))
         upto = source.total if at is None else at
         inherited = [*((name, min(stop, upto)) for name, stop in lineage), (key, upto)]
         place = _Place(scope, new_key, tuple(inherited))
@@ -170,8 +171,8 @@ class EncryptedStore(WrappedStore):
 
     def load(self, key: str, *, scope: str = "", last: int | None = None) -> StoredConversation:
         found = super().load(key, scope=scope, last=last)
-        head, lineage = self._open_root(found.head, "head", _Place(scope, key, ()))
-        metadata, _ = self._open_root(found.metadata, "metadata", _Place(scope, key, ()))
+        head, lineage = self._open_root(found.head, "head", _Place(scope, key))
+        metadata, _ = self._open_root(found.metadata, "metadata", _Place(scope, key))
         place = _Place(scope, key, lineage)
         self._remember(scope, key, found.revision, found.total)
         title, tags = self._open_outer(found.title, found.tags, place)
@@ -189,7 +190,7 @@ class EncryptedStore(WrappedStore):
         self, key: str, *, scope: str = "", before: int | None = None, limit: int | None = None
     ) -> tuple[StoredTurn, ...]:
         head = self.inner.load(key, scope=scope, last=0).head
-        _, lineage = self._open_root(head, "head", _Place(scope, key, ()))
+        _, lineage = self._open_root(head, "head", _Place(scope, key))
         found = super().turns(key, scope=scope, before=before, limit=limit)
         return tuple(self._open_turn(turn, _Place(scope, key, lineage)) for turn in found)
 
@@ -218,7 +219,7 @@ class EncryptedStore(WrappedStore):
         """What of a conversation does not open."""
         try:
             head = self.inner.load(key, scope=scope, last=0).head
-            place = _Place(scope, key, self._open_root(head, "head", _Place(scope, key, ()))[1])
+            place = _Place(scope, key, self._open_root(head, "head", _Place(scope, key))[1])
             self.load(key, scope=scope, last=0)
             turns = self.inner.turns(key, scope=scope)
         except (StoreError, FormatError) as error:
@@ -232,16 +233,19 @@ class EncryptedStore(WrappedStore):
 
     # -- sealing and opening --------------------------------------------------------------------------------
 
+    def _opened(self, document: Document, places: Iterable[bytes], name: str) -> Document:
+        return decode(self._keys.open(document.get("sealed"), places, name), name)
+
     def _seal_root(self, document: Mapping[str, Any], what: str, place: _Place) -> Document:
         """A head or metadata, together with whom the conversation inherits from."""
-        content = {"document": decode(encode(document, f"the {what}"), what), "lineage": place.lineage}
+        content = {"document": json.loads(encode(document, f"the {what}")), "lineage": place.lineage}
         return {"sealed": self._keys.seal(encode(content, what), place.own(what))}
 
     def _open_root(
         self, document: Document, what: str, place: _Place
     ) -> tuple[Document, tuple[tuple[str, int], ...]]:
         name = f"the {what} of {place.key!r} (scope {place.scope!r})"
-        content = decode(self._keys.open(document.get("sealed"), [place.own(what)], name), name)
+        content = self._opened(document, [place.own(what)], name)
         return content["document"], tuple((key, stop) for key, stop in content["lineage"])
 
     def _seal_turns(
@@ -250,9 +254,7 @@ class EncryptedStore(WrappedStore):
         return tuple(
             {
                 "id": check_key(turn.get("id"), "the id of a turn"),
-                "sealed": self._keys.seal(
-                    encode(turn, "a turn"), place.own("turn", start + offset, turn.get("id"))
-                ),
+                "sealed": self._keys.seal(_text_of(turn), place.own("turn", start + offset, turn.get("id"))),
             }
             for offset, turn in enumerate(turns)
         )
@@ -260,7 +262,7 @@ class EncryptedStore(WrappedStore):
     def _open_turn(self, turn: StoredTurn, place: _Place) -> StoredTurn:
         name = f"turn {turn.index} of {place.key!r} (scope {place.scope!r})"
         places = place.all(turn.index, "turn", turn.index, turn.id)
-        data = decode(self._keys.open(turn.data.get("sealed"), places, name), name)
+        data = self._opened(turn.data, places, name)
         notes = tuple(self._open_note(note, place) for note in turn.annotations)
         return replace(turn, data=data, annotations=notes)
 
@@ -277,8 +279,8 @@ class EncryptedStore(WrappedStore):
 
     def _open_note(self, note: Document, place: _Place) -> Document:
         name = f"an annotation of {place.key!r} (scope {place.scope!r})"
-        places = place.all(-1, "annotation", *_name(note))
-        return decode(self._keys.open(note.get("sealed"), places, name), name)
+        places = place.all(None, "annotation", *_name(note))
+        return self._opened(note, places, name)
 
     def _seal_title(self, title: str | None, place: _Place) -> str | None:
         if not title or not isinstance(title, str):
@@ -291,34 +293,38 @@ class EncryptedStore(WrappedStore):
         return [self._keys.seal(json.dumps(list(tags)), place.own("tags"))]
 
     def _open_summary(self, row: ConversationSummary) -> ConversationSummary:
-        metadata, lineage = self._open_root(row.metadata, "metadata", _Place(row.scope, row.key, ()))
+        metadata, lineage = self._open_root(row.metadata, "metadata", _Place(row.scope, row.key))
         title, tags = self._open_outer(row.title, row.tags, _Place(row.scope, row.key, lineage))
         return replace(row, title=title, tags=tags, metadata=metadata)
 
     def _open_outer(self, title: str, tags: tuple[str, ...], place: _Place) -> tuple[str, tuple[str, ...]]:
         name = f"the summary of {place.key!r} (scope {place.scope!r})"
         if title:
-            [title] = json.loads(self._keys.open(title, place.all(-1, "title"), name))
+            [title] = json.loads(self._keys.open(title, place.all(None, "title"), name))
         if tags:
-            tags = tuple(json.loads(self._keys.open(tags[0], place.all(-1, "tags"), name)))
+            tags = tuple(json.loads(self._keys.open(tags[0], place.all(None, "tags"), name)))
         return title, tags
 
 
 class _Place:
     """Where documents of a conversation stand: under its own key, or inherited under another."""
 
-    def __init__(self, scope: str, key: str, lineage: tuple[tuple[str, int], ...]) -> None:
+    def __init__(self, scope: str, key: str, lineage: tuple[tuple[str, int], ...] = ()) -> None:
         self.scope, self.key, self.lineage = scope, key, lineage
 
     def own(self, *parts: object) -> bytes:
         """The place of a document that the conversation writes itself."""
         return json.dumps(["dspy-session", 1, self.scope, self.key, *parts]).encode("ascii")
 
-    def all(self, index: int, *parts: object) -> list[bytes]:
-        """The places that a document may have been written for, which stands at an index, or at none (-1)."""
-        keys = [self.key, *(key for key, stop in self.lineage if index < stop)]
-        return [_Place(self.scope, key, ()).own(*parts) for key in dict.fromkeys(keys)]
+    def all(self, index: int | None, *parts: object) -> list[bytes]:
+        """The places that a document may have been written for, which stands at an index, or at none."""
+        keys = [self.key, *(key for key, stop in self.lineage if index is None or index < stop)]
+        return [_Place(self.scope, key).own(*parts) for key in dict.fromkeys(keys)]
 
 
 def _name(note: Mapping[str, Any]) -> tuple[object, object, object]:
     return note.get("kind"), note.get("path"), note.get("turn")
+
+
+def _text_of(turn: Mapping[str, Any]) -> str:
+    return encode(turn, "a turn")

@@ -57,7 +57,7 @@ class SQLiteStore(RelationalStore):
         super().__init__()
         if synchronous not in ("full", "normal"):
             raise ConfigurationError(f'synchronous must be "full" or "normal", not {synchronous!r}')
-        if sqlite3.sqlite_version_info < (3, 35):
+        if sqlite3.sqlite_version_info < (3, 35, 0):
             raise StoreUnavailableError(f"SQLite 3.35 or newer is needed; this is {sqlite3.sqlite_version}")
         self.path = Path(path)
         self._synchronous, self._timeout = synchronous, timeout
@@ -154,7 +154,7 @@ class SQLiteStore(RelationalStore):
 
     def _explain(self, error: sqlite3.Error) -> DspySessionError:
         text = str(error)
-        if "locked" in text or "busy" in text:
+        if "locked" in text:
             return StoreUnavailableError(
                 f"{self.path} was locked by other writers for {self._timeout:g} s; nothing was written"
             )
@@ -243,12 +243,11 @@ class SQLiteStore(RelationalStore):
             damage = [row[0] for row in run("PRAGMA quick_check(20)") if row[0] != "ok"]
             [(journal,)], [(synchronous,)] = run("PRAGMA journal_mode"), run("PRAGMA synchronous")
             report = verify_relational(self, run, scope, key)
-        names = {0: "off", 1: "normal", 2: "full", 3: "extra"}
         settings = {
             "backend": "sqlite",
             "path": str(self.path),
             "journal_mode": journal,
-            "synchronous": names.get(synchronous, str(synchronous)),
+            "synchronous": {1: "normal", 2: "full"}[synchronous],
         }
         warnings = []
         if synchronous < 2:

@@ -153,6 +153,20 @@ def test_a_store_keeps_it(lm, teller, tmp_path):
     store.close()
 
 
+def test_a_store_keeps_those_of_nodes(lm, teller, tmp_path):
+    app = with_memory(Agent(), window=summary(teller, keep=1))
+    with open_store(f"sqlite:///{tmp_path}/talks.db") as store:
+        with app.conversation("user", store=store) as told:
+            talk(app, *"abc")
+        with app.conversation("user", store=store) as again:
+            assert again.state.summaries == told.state.summaries
+            for path in ("planner", "writer"):
+                texts = [[s.text for s in t.state.node_states[path].summaries] for t in (told, again)]
+                assert texts == [["a", "a b"], ["a", "a b"]]
+            talk(app, "d")
+    assert seen(of_node(lm, "plan")[-1]) == ("a b", ["c"])
+
+
 def test_saved_size_is_linear(lm, teller):
     def size(count):
         chat = sessionify(dspy.Predict("question -> answer"), window=summary(lambda a, b: "short", keep=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.mutants.__main__ import same_sql
 from tests.mutants.groups import GROUPS
 from tests.mutants.survivors import LIST, PACKAGE, Mutant, explained, outdated
 
@@ -68,3 +69,13 @@ def test_what_is_wrong_with_an_entry_is_told(old: str, new: str, said: str) -> N
     ).strip()
     assert outdated(first(PAGE.format(line=line))) is None
     assert said in str(outdated(first(PAGE.replace(old, new).format(line=line))))
+
+
+def test_sql_in_other_letters_is_the_same_and_other_sql_is_not() -> None:
+    def change(before: str, after: str) -> bool:
+        return same_sql(Mutant("stores/sqlite.py", "f", (before,), (after,)))
+
+    assert change('run("SELECT id FROM turn")', 'run("select id from turn")')
+    assert change('" WHERE id = ?",', '" where id = ?",')
+    assert not change('run("SELECT id FROM turn")', 'run("XXSELECT id FROM turnXX")')
+    assert not change('settings = {"backend": "sqlite"}', 'settings = {"BACKEND": "sqlite"}')

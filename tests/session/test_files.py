@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspy_session import Session, SessionState, StandIn, sessionify, windows
+from dspy_session.codec import wire
 from dspy_session.errors import (
     ConfigurationError,
     DspySessionError,
@@ -264,6 +265,53 @@ def test_version_1_of_a_state():
     assert state.node_states["plan"].l2_memory == "node memory"
     assert state.node_states["plan"].turns[0].outputs == {"plan": "p"}
     assert SessionState.from_dict(state.to_dict()) == state
+
+
+def test_nodes_of_version_1():
+    turns = [
+        {"index": 0, "inputs": {"question": "one"}, "outputs": {"plan": "p"}},
+        {"index": 1, "inputs": {"question": "two"}, "outputs": {"plan": "q"}, "score": 0.5},
+    ]
+    seed = {"messages": [{"question": "seed", "plan": "told"}]}
+    node = {**VERSION_1_STATE["node_states"]["plan"], "turns": turns, "initial_history": seed}
+    state = SessionState.from_dict({**VERSION_1_STATE, "node_states": {"plan": node}})
+    node = state.node_states["plan"]
+    assert node.initial_history.messages == seed["messages"]
+    assert [turn.history_snapshot.messages for turn in node.turns] == [
+        seed["messages"],
+        [*seed["messages"], {"question": "one", "plan": "p"}],
+    ]
+    assert [turn.score for turn in node.turns] == [None, 0.5]
+
+
+def test_a_state_of_little():
+    state = SessionState.from_dict({"version": 3, "l2_memory": "tea"})
+    assert (state.turns, state.initial_history, state.l2_memory) == ([], None, "tea")
+    assert state.to_dict()["initial_history"] is None
+
+
+def test_words_without_a_score_and_what_an_edit_replaces_survive(chat, path):
+    chat.rate(0, None, "hm")
+    replaced = chat.turns[2].id
+    chat.edit_turn(2, outputs={"answer": "edited"})
+    chat.save(path)
+    loaded = Session.load_from(path, qa())
+    assert (loaded.turns[0].score, loaded.turns[0].feedback) == (None, "hm")
+    assert [turn.record.replaces for turn in loaded.turns] == [None, None, replaced]
+
+
+def test_a_file_holds_what_its_description_names(chat):
+    def names(kind, wire):
+        assert set(wire) <= set(kind.__annotations__), set(wire) - set(kind.__annotations__)
+
+    chat.add_turn({}, {})
+    chat.retry(question="again")
+    data = chat.state.to_dict()
+    names(wire.StateWire, data)
+    names(wire.SnapshotsWire, data["snapshots"])
+    for turn in (*data["turns"], *data["branches"][0]):
+        names(wire.TurnWire, turn)
+        assert {"id", "index", "inputs", "outputs"} <= set(turn)
 
 
 class Colour(enum.Enum):
@@ -683,6 +731,26 @@ def test_a_damaged_file_is_our_error(name, path):
     with pytest.raises(FormatError) as caught:
         Session.load_from(path, qa())
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        ({"index": 0, "usage": {"prompt_tokens": "many"}}, "turn 0: usage holds a str"),
+        ({"index": 0, "usage": {"prompt_tokens": True}}, "turn 0: usage holds a bool"),
+        ({"index": 0, "model": 5}, "turn 0: model is a int"),
+        ({"index": 0, "exact": 1}, "turn 0: exact is a int"),
+        ({"index": 0, "inputs": [1]}, "turn 0: expected an object"),
+    ],
+)
+def test_damage_in_a_turn_names_it(turn, words):
+    with pytest.raises(FormatError, match=words):
+        SessionState.from_dict({"version": 3, "turns": [turn]})
+
+
+def test_a_newer_state_is_called_one():
+    with pytest.raises(UnsupportedVersionError, match="session state version: 99"):
+        SessionState.from_dict({"version": 99, "turns": []})
 
 
 @pytest.mark.parametrize("version", [4, 99])

@@ -121,6 +121,57 @@ def test_reading_a_damaged_turn_says_which(tmp_path: Path) -> None:
         assert len(store.load("k", last=2).turns) == 2
 
 
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE head SET data = 'oops'", "the head of 'k' (scope 's')"),
+        ("UPDATE conversation SET metadata = 'oops'", "the metadata of 'k' (scope 's')"),
+        ("UPDATE conversation SET title = 'oops'", "the summary of 'k' (scope 's')"),
+        ("UPDATE conversation SET tags = 'oops'", "the summary of 'k' (scope 's')"),
+        ("UPDATE turn SET data = 'oops'", "turn 0 of 'k' (scope 's')"),
+        ("UPDATE note SET data = 'oops' WHERE about = -1", "an annotation of 'k' (scope 's')"),
+        ("UPDATE note SET data = 'oops' WHERE about = 0", "an annotation of 'k' (scope 's')"),
+        ("DELETE FROM turn", "turns of 'k' (scope 's') are missing"),
+    ],
+)
+def test_reading_damage_says_what_and_whose_it_is(tmp_path: Path, statement: str, words: str) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+    with open_store(url) as store:
+        notes = [{"kind": "m"}, {"kind": "s", "turn": "a"}]
+        store.create("k", {}, scope="s", turns=[{"id": "a"}, {"id": "b"}], annotations=notes)
+        with sql("sqlite", url) as run:
+            run(statement)
+        with pytest.raises(FormatError) as caught:
+            store.load("k", scope="s")
+        assert str(caught.value).startswith(words)
+        if "UPDATE turn" in statement or "about = 0" in statement:
+            with pytest.raises(FormatError) as caught:
+                store.turns("k", scope="s")
+            assert str(caught.value).startswith(words)
+        if "UPDATE conversation" in statement:
+            with pytest.raises(FormatError) as caught:
+                store.list(scope="s")
+            assert str(caught.value).startswith("the summary of 'k' (scope 's')")
+
+
+def test_a_line_with_a_hole_is_not_handed_out(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+    with open_store(url) as store:
+        store.create("k", {}, scope="s", turns=[{"id": f"t{number}"} for number in range(5)])
+        with sql("sqlite", url) as run:
+            run("DELETE FROM turn WHERE idx = 2")
+        for read in (
+            lambda: store.load("k", scope="s"),
+            lambda: store.load("k", scope="s", last=3),
+            lambda: store.turns("k", scope="s"),
+            lambda: store.turns("k", scope="s", before=4, limit=3),
+        ):
+            with pytest.raises(FormatError, match=r"turns of 'k' \(scope 's'\) are missing"):
+                read()
+        assert [turn.id for turn in store.load("k", scope="s", last=2).turns] == ["t3", "t4"]
+        assert [turn.id for turn in store.turns("k", scope="s", before=2)] == ["t0", "t1"]
+
+
 def test_a_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
     with open_store(f"sqlite:///{path}") as store:
@@ -140,11 +191,29 @@ def test_a_damaged_file(tmp_path: Path) -> None:
         assert found
 
 
+def test_what_sqlite_itself_finds_wrong_is_reported(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+    with open_store(url) as store:
+        store.create("k", {}, turns=[{"id": "a"}])
+    with sql("sqlite", url) as run:
+        run("PRAGMA writable_schema = ON")
+        run("UPDATE sqlite_master SET sql = replace(sql, 'source INTEGER', 'source INTEGER NOT NULL')")
+    with open_store(url) as store:
+        [problem] = store.verify().problems
+        assert (problem.scope, problem.key, problem.index) == ("", None, None)
+        assert str(problem) == "the store: SQLite: NULL value in conversation.source"
+
+
 def test_settings_that_risk_acknowledged_turns_are_warned_of(tmp_path: Path) -> None:
+    settings = {"backend": "sqlite", "path": f"{tmp_path}/a.db", "journal_mode": "wal"}
     with open_store(f"sqlite:///{tmp_path}/a.db") as store:
-        assert store.verify().warnings == ()
+        report = store.verify()
+        assert (report.warnings, report.settings) == ((), {**settings, "synchronous": "full"})
     with open_store(f"sqlite:///{tmp_path}/a.db?synchronous=normal") as store:
-        assert "power cut" in store.verify().warnings[0]
+        report = store.verify()
+        assert report.settings == {**settings, "synchronous": "normal"}
+        [warning] = report.warnings
+        assert warning.startswith("synchronous is normal: a power cut")
 
 
 def test_redis_settings_are_reported() -> None:

@@ -7,8 +7,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,6 +137,25 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         check_fixture(store, 1)
 
 
+def test_a_file_is_brought_from_its_version_to_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "two.sql"
+    script.write_text("CREATE TABLE more (x);\nINSERT INTO more VALUES (2);\n", encoding="utf-8")
+    shutil.copy(FIXTURES / "v1.sqlite", tmp_path / "old.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "MIGRATIONS", ("_sqlite_1.sql", str(script)))
+        for name in ("old.db", "new.db", "old.db"):
+            with open_store(f"sqlite:///{tmp_path}/{name}") as store:
+                assert store.verify().ok
+            with sqlite3.connect(tmp_path / name) as connection:
+                assert connection.execute("PRAGMA user_version").fetchall() == [(2,)]
+                assert connection.execute("SELECT x FROM more").fetchall() == [(2,)]
+            connection.close()
+    with pytest.raises(UnsupportedVersionError, match="version 2"):
+        open_store(f"sqlite:///{tmp_path}/new.db")
+
+
 # -- wrong addresses, files and servers ---------------------------------------------------------------------
 
 
@@ -195,6 +216,50 @@ def test_a_database_of_something_else(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("pragma", ["user_version = 5", "application_id = 5"])
+def test_an_empty_database_of_something_else(pragma: str, tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA {pragma}")
+    connection.close()
+    with pytest.raises(FormatError, match="something else"):
+        open_store(f"sqlite:///{path}")
+
+
+def test_an_sqlite_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(StoreUnavailableError, match=r"SQLite 3\.35 or newer"):
+        open_store(f"sqlite:///{tmp_path}/a.db")
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 35, 0))
+    open_store(f"sqlite:///{tmp_path}/a.db").close()
+
+
+def test_a_store_waits_and_writes_as_it_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, asked = sqlite3.connect, []
+
+    def watched(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        asked.append(kwargs["timeout"])
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    with sqlite.SQLiteStore(tmp_path / "a.db") as store:
+        assert store.verify().settings["synchronous"] == "full"
+    sqlite.SQLiteStore(tmp_path / "a.db", timeout=0.5).close()
+    assert asked == [30.0, 0.5]
+
+
+def test_opening_does_not_wait_for_writers(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with open_store(f"sqlite:///{path}") as store:
+        store.create("k", {})
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with open_store(f"sqlite:///{path}?timeout=0.05") as store:
+        assert store.load("k").total == 0
+    other.execute("ROLLBACK")
+    other.close()
+
+
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match="folder"):
         open_store(f"sqlite:///{tmp_path}/missing/chat.db")
@@ -206,12 +271,27 @@ def test_a_file_that_another_writer_holds(tmp_path: Path) -> None:
         revision = store.create("k", {})
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreUnavailableError, match="locked"):
+        with pytest.raises(StoreUnavailableError, match=r"chat\.db was locked by other writers for 0\.05 s"):
             store.append("k", [{"id": "a"}], expected=revision)
         assert store.load("k").total == 0
         other.execute("ROLLBACK")
         other.close()
         store.append("k", [{"id": "a"}], expected=revision)
+
+
+def test_a_new_file_that_another_writer_holds(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA application_id = 0")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="was locked by other writers"):
+        open_store(f"sqlite:///{path}?timeout=0.05")
+    release = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+    release.start()
+    with open_store(f"sqlite:///{path}?timeout=30") as store:
+        assert store.verify().settings["journal_mode"] == "wal"
+    release.join()
+    other.close()
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,23 @@ def test_commits_are_repeated_by_another_process(path: Path) -> None:
         assert caught.value.found == later
 
 
+def test_commits_are_repeated_after_the_secret_was_changed(path: Path) -> None:
+    address = f"sqlite:///{path}"
+    old, new = KeyRing.new_secret(), KeyRing.new_secret()
+    with EncryptedStore(open_store(address), KeyRing({"old": old}, "old")) as store:
+        fill(store)
+        start = store.load("k").revision
+        after = store.append("k", [{"id": "x"}, {"id": "y"}], expected=start, keep=2)
+        store.append("k", [{"id": "z"}], expected=after)
+    with EncryptedStore(open_store(address), KeyRing({"old": old, "new": new}, "new")) as store:
+        assert store.append("k", [{"id": "x"}, {"id": "y"}], expected=start, keep=2) == after
+        for turns, keep in (([{"id": "x"}], 1), ([{"id": "x"}, {"id": "y", "q": 1}], 2)):
+            with pytest.raises(StaleStateError) as caught:
+                store.append("k", turns, expected=start, keep=keep)
+            assert caught.value.turn == turns[-1]
+        assert [turn.id for turn in store.load("k").turns] == ["t0", "t1", "x", "y", "z"]
+
+
 def test_forks_open_what_they_inherit(store: Store) -> None:
     fill(store)
     store.fork("k", "f", at=2)

@@ -70,6 +70,34 @@ class Commits(StoreCase):
         assert self.ids() == ["t0", "a", "b", "c"]
         assert self.load().revision == theirs
 
+    def test_a_repetition_returns_the_revision_of_its_last_turn(self) -> None:
+        start = revision = self.begin()
+        after = {}
+        for name in "abcde":
+            after[name] = revision = self.append("k", [name], revision)
+        for ids in ("a", "ab", "bc", "abcd"):
+            assert self.append("k", [*ids], start) == after[ids[-1]]
+        assert self.ids() == [*"abcde"]
+
+    def test_a_repetition_is_recognised_after_pruning(self) -> None:
+        start = self.begin(turns=5)
+        mine = self.append("k", ["a", "b"], start)
+        latest = self.append("k", ["c"], mine)
+        self.store.prune(key="k", keep=4, scope=self.scope)
+        assert self.append("k", ["a", "b"], start) == mine
+        assert self.append("k", ["a", "b"], latest) == latest
+        assert self.ids() == ["t4", "a", "b", "c"]
+
+    def test_a_fork_recognises_repetitions_of_what_it_inherited(self) -> None:
+        self.begin(turns=3)
+        forked = self.store.fork("k", "f", scope=self.scope)
+        mine = self.append("f", ["x"], forked)
+        latest = self.append("f", ["y"], mine)
+        assert self.append("f", ["t1", "t2"], forked) == forked
+        assert self.append("f", ["t2", "x"], forked) == mine
+        assert self.append("f", ["t0"], latest) == latest
+        assert self.ids("f") == ["t0", "t1", "t2", "x", "y"]
+
     def test_a_turn_that_stands_there_is_not_written_again(self) -> None:
         revision = self.append("k", ["a"], self.begin())
         assert self.append("k", ["a"], revision) == revision
@@ -97,6 +125,24 @@ class Commits(StoreCase):
         with refused(StaleStateError):
             self.append("k", ["a"], start, keep=1)
         assert self.ids() == ["t0", "t1", "t2", "a"]
+
+    def test_a_commit_that_was_undone_is_not_repeated(self) -> None:
+        start = self.begin(turns=2)
+        mine = self.append("k", ["a"], start)
+        self.append("k", [], mine, keep=2)
+        with refused(StaleStateError):
+            self.append("k", ["a"], start)
+        assert self.ids() == ["t0", "t1"]
+
+    def test_a_repetition_that_moves_back_is_one_at_its_position(self) -> None:
+        start = self.begin(turns=3)
+        mine = self.append("k", ["a", "b"], start, keep=1)
+        self.append("k", ["c"], mine)
+        assert self.append("k", ["a", "b"], start, keep=1) == mine
+        for keep in (0, 2, 3, 4, 5):
+            with refused(StaleStateError):
+                self.append("k", ["a", "b"], start, keep=keep)
+        assert self.ids() == ["t0", "a", "b", "c"]
 
     def test_parameters_that_are_not_allowed(self) -> None:
         revision = self.begin(turns=1)

@@ -55,6 +55,27 @@ class Keeping(StoreCase):
         with refused(ConfigurationError):
             self.store.erase("g", scope=self.scope, forks=wrong)
 
+    def test_a_fork_that_was_kept_has_no_source(self) -> None:
+        self.begin(turns=1)
+        self.store.fork("k", "f", scope=self.scope)
+        self.store.erase("k", scope=self.scope, forks="keep")
+        self.begin()
+        assert [row.source for row in self.store.list(scope=self.scope)] == [None, None]
+        assert self.store.erase("k", scope=self.scope) == ("k",)
+        assert self.ids("f") == ["t0"]
+
+    def test_a_lease_ends_with_its_conversation(self) -> None:
+        self.begin()
+        with self.store.lease("k", scope=self.scope, wait=0) as old:
+            self.store.erase("k", scope=self.scope)
+            revision = self.begin()
+            with refused(LeaseError):
+                self.append("k", ["a"], revision, fence=old.token)
+            with self.store.lease("k", scope=self.scope, wait=0) as new:
+                assert new.token > old.token
+                self.append("k", ["b"], revision, fence=new.token)
+        assert self.ids() == ["b"]
+
     def test_expire(self) -> None:
         self.begin("old", turns=2)
         self.store.fork("old", "fork", scope=self.scope)
@@ -80,6 +101,8 @@ class Keeping(StoreCase):
         assert found.annotations == ({"kind": "m", "v": 1},)
         assert (found.revision, self.ids("short")) == (revision, ["t0"])
         assert self.store.turns("k", scope=self.scope, before=4) == ()
+        for last, left in ((0, []), (1, ["x"]), (2, ["t4", "x"]), (3, ["t4", "x"]), (9, ["t4", "x"])):
+            assert names(self.load(last=last).turns) == left
         with refused(UnknownPathError):
             self.append("k", [], revision, keep=3)
         with refused(UnknownPathError):
@@ -92,6 +115,12 @@ class Keeping(StoreCase):
         self.append("k", ["z"], revision)
         assert [(row.index, row.id) for row in self.load().turns] == [(5, "z")]
         assert self.store.verify(scope=self.scope).ok
+
+    def test_pruning_a_scope_prunes_each_of_its_conversations(self) -> None:
+        for key, turns in (("a", 3), ("b", 1), ("c", 2)):
+            self.begin(key, turns=turns)
+        assert self.store.prune(keep=1, scope=self.scope) == 3
+        assert [self.ids(key) for key in "abc"] == [["t2"], ["t0"], ["t1"]]
 
     # -- verify ------------------------------------------------------------------------------------------
 

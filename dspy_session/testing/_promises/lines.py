@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import ConversationExistsError, UnknownPathError
+from ...errors import ConversationExistsError, StaleStateError, StoreError, UnknownPathError
 from .case import StoreCase, names, refused, turn
 
 
@@ -32,6 +32,21 @@ class Lines(StoreCase):
         assert self.ids() == ["t0", "t1"]
         self.store.append("k", [turn("t1", edited=True)], scope=self.scope, expected=revision, keep=1)
         assert self.load().turns[1].data == turn("t1", edited=True)
+
+    def test_which_ids_are_on_the_line_after_moving_back(self) -> None:
+        turns = [turn(f"t{number}") for number in range(3)]
+        revision = self.store.create("k", {}, scope=self.scope, turns=turns)
+        revision = self.append("k", ["x", "y"], revision, keep=1)
+        assert self.append("k", ["t0"], revision) == revision
+        with refused(StoreError):
+            self.store.append("k", [turn("t0", other=1)], scope=self.scope, expected=revision)
+        for gone in ("t1", "t2"):
+            with refused(UnknownPathError):
+                self.append("k", [], revision, annotations=[{"kind": "s", "turn": gone}])
+        self.append("k", ["t1"], revision, annotations=[{"kind": "s", "turn": "t0"}])
+        found = self.load()
+        assert names(found.turns) == ["t0", "x", "y", "t1"]
+        assert found.turns[0].annotations == ({"kind": "s", "turn": "t0"},)
 
     def test_positions_that_do_not_exist(self) -> None:
         revision = self.begin(turns=2)
@@ -128,6 +143,9 @@ class Lines(StoreCase):
                 self.append("k", ["x"], revision, annotations=[{"kind": "s", "turn": wrong}])
         with refused(UnknownPathError):
             self.append("k", ["x"], revision, keep=1, annotations=[{"kind": "s", "turn": "t1"}])
+        for fine in ({"kind": "m"}, {"kind": "s", "turn": "t0"}, {"kind": "s", "turn": "x"}):
+            with refused(UnknownPathError):
+                self.append("k", ["x"], revision, annotations=[fine, {"kind": "s", "turn": "nobody"}])
         assert self.load().revision == revision
         self.append("k", ["x"], revision, keep=1, annotations=[{"kind": "s", "turn": "x"}])
         assert self.load().turns[1].annotations == ({"kind": "s", "turn": "x"},)
@@ -148,6 +166,41 @@ class Lines(StoreCase):
         assert self.load().annotations == ({"kind": "memory", "v": "late"},)
         self.append("k", [], revision, keep=0)
         assert self.load().annotations == ()
+
+    def test_annotations_alone_count_where_they_were_written(self) -> None:
+        revision = self.begin()
+        for number in range(3):
+            note = {"kind": "m", "v": number}
+            revision = self.append("k", [f"t{number}"], revision, annotations=[note])
+        forked = self.store.fork("k", "f", scope=self.scope, at=2)
+        said = [{"kind": "m", "v": "f"}, {"kind": "s", "turn": "t0", "v": "f"}]
+        self.append("f", [], forked, annotations=said)
+        found = self.load("f")
+        assert (found.annotations, found.turns[0].annotations) == ((said[0],), (said[1],))
+        assert self.load().annotations == ({"kind": "m", "v": 2},)
+        revision = self.append("k", [], revision, keep=1)
+        said = [{"kind": "m", "v": "k"}, {"kind": "s", "turn": "t0", "v": "k"}]
+        revision = self.append("k", [], revision, annotations=said)
+        found = self.load()
+        assert (found.annotations, found.turns[0].annotations) == ((said[0],), (said[1],))
+        revision = self.append("k", ["x", "y"], revision)
+        assert self.load().annotations == (said[0],)
+        self.append("k", [], revision, keep=0)
+        assert self.load().annotations == ()
+
+    def test_annotations_are_carried_to_where_the_line_goes_on(self) -> None:
+        note = {"kind": "m", "v": "early"}
+        revision = self.append("k", ["a"], self.begin(), annotations=[note])
+        revision = self.append("k", ["b"], revision, annotations=[{"kind": "m", "v": "late"}])
+        revision = self.append("k", ["x", "y", "z"], revision, keep=1)
+        for keep in (4, 3, 2, 1):
+            revision = self.append("k", [], revision, keep=keep)
+            assert self.load().annotations == (note,)
+
+    def test_annotations_of_a_commit_find_each_of_its_turns(self) -> None:
+        notes = [{"kind": "s", "turn": name, "v": name} for name in "bca"]
+        self.append("k", ["a", "b", "c"], self.begin(turns=1), annotations=notes)
+        assert [row.annotations for row in self.load().turns] == [(), (notes[2],), (notes[0],), (notes[1],)]
 
     def test_a_rating_stays_with_its_turn(self) -> None:
         revision = self.begin(turns=6)
@@ -177,6 +230,16 @@ class Lines(StoreCase):
         assert (fork.source, source.source) == ("k", None)
         assert (fork.title, fork.tags, fork.metadata, fork.cost) == ("T", ("x",), {"m": 1}, 0.0)
 
+    def test_the_commits_of_its_source_are_none_of_a_fork(self) -> None:
+        start = self.begin()
+        latest = self.append("k", [], start, title="T")
+        forked = self.store.fork("k", "f", scope=self.scope)
+        assert forked not in (start, latest)
+        for outdated in (start, latest):
+            with refused(StaleStateError):
+                self.append("f", [], outdated, title="T")
+        assert self.load("f").revision == forked
+
     def test_a_fork_of_an_earlier_position(self) -> None:
         revision = self.begin()
         for number in range(5):
@@ -190,6 +253,28 @@ class Lines(StoreCase):
         self.append("f2", ["x"], self.load("f2").revision, annotations=[{"kind": "s", "turn": "t1"}])
         assert self.load("f2").turns[1].annotations == ({"kind": "s", "turn": "t1"},)
         assert self.load().turns[1].annotations == ()
+
+    def test_a_fork_knows_the_turns_that_it_inherited(self) -> None:
+        self.begin(turns=2)
+        revision = self.store.fork("k", "f", scope=self.scope)
+        assert self.append("f", ["t1"], revision) == revision
+        with refused(StoreError):
+            self.store.append("f", [turn("t1", other=1)], scope=self.scope, expected=revision)
+        self.append("f", ["x"], revision, annotations=[{"kind": "s", "turn": "t0"}])
+        assert self.load("f").turns[0].annotations == ({"kind": "s", "turn": "t0"},)
+
+    def test_a_fork_of_what_was_pruned(self) -> None:
+        self.begin(turns=5)
+        self.store.prune(key="k", keep=3, scope=self.scope)
+        for at, total in ((None, 5), (4, 4), (2, 2)):
+            forked = self.store.fork("k", f"f{at}", scope=self.scope, at=at)
+            self.append(f"f{at}", ["x"], forked)
+            found = self.load(f"f{at}")
+            assert (found.first, found.total) == (2, total + 1)
+            assert [row.index for row in found.turns] == list(range(2, total + 1))
+            assert names(found.turns) == [*(f"t{i}" for i in range(2, total)), "x"]
+        with refused(UnknownPathError):
+            self.store.fork("k", "f", scope=self.scope, at=1)
 
     def test_what_happens_to_the_source_later_does_not_reach_a_fork(self) -> None:
         revision = self.begin(turns=3)
