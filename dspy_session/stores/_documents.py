@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import (
     ConfigurationError,
+    ConversationExistsError,
     ConversationNotFoundError,
     FormatError,
     LeaseError,
@@ -227,6 +228,19 @@ def revision_of(incarnation: str, version: int) -> str:
 def not_found(scope: str, key: str) -> ConversationNotFoundError:
     """The error for a key that has no conversation."""
     return ConversationNotFoundError(f"there is no conversation {key!r} in scope {scope!r}")
+
+
+def exists(scope: str, key: str) -> ConversationExistsError:
+    """The error for a key that is taken."""
+    return ConversationExistsError(f"there is a conversation {key!r} in scope {scope!r} already")
+
+
+def has_forks(key: str, forks: Sequence[str]) -> StoreError:
+    """The error for erasing a conversation that has forks."""
+    return StoreError(
+        f"{key!r} has forks which share turns with it: {', '.join(map(repr, sorted(forks)))}. "
+        'Say forks="keep" to leave them what they share, or forks="erase" to erase them too'
+    )
 
 
 def stale(commit: Commit, found: str) -> StaleStateError:

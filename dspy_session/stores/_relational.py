@@ -15,7 +15,6 @@ from ._documents import Commit, NoteText
 from ._lines import HOUR, POSITION, Position, Run, line, standing_notes, sweep, turn_rows
 from ._rows import Beginning, Fork, Listing, RawConversation, RawSummary, RawTurn, RowStore
 from ._standing import find, repeated, standing
-from .in_memory import exists, has_forks
 
 
 class RelationalStore(RowStore):
@@ -79,7 +78,7 @@ class RelationalStore(RowStore):
                 old = Position(*rows[0])
                 if commit.turns and bytes(old.receipt) == receipt:
                     return old.revision
-                raise exists(commit.scope, commit.key)
+                raise documents.exists(commit.scope, commit.key)
             head = self._write_head(run, new.head)
             now, incarnation = self._now(run), secrets.token_hex(6)
             segment = run(
@@ -113,7 +112,7 @@ class RelationalStore(RowStore):
             *(self._raw(scope), self._raw(key), *p[1:], source, title, tags, cost, metadata, now, now),
         )
         if not rows:
-            raise exists(scope, key)
+            raise documents.exists(scope, key)
         return int(rows[0][0])
 
     def _append(self, commit: Commit) -> str:
@@ -252,7 +251,7 @@ class RelationalStore(RowStore):
         gone = {root.id: key}
         children = self._forks_of(run, root.id)
         if children and forks is None:
-            raise has_forks(key, list(children.values()))
+            raise documents.has_forks(key, list(children.values()))
         waiting = children if forks == "erase" else {}
         while waiting:
             gone.update(waiting)

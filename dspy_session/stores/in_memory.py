@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import ConversationExistsError, StoreError
 from . import _documents as documents
 from ._documents import Commit, NoteText, TurnText
 from ._rows import Beginning, Fork, Listing, RawConversation, RawSummary, RawTurn, RowStore
@@ -118,7 +117,7 @@ class InMemoryStore(RowStore):
             if old is not None:
                 if old.receipt == conversation.receipt and commit.turns:
                     return old.revision
-                raise exists(commit.scope, commit.key)
+                raise documents.exists(commit.scope, commit.key)
             self._all[commit.scope, commit.key] = conversation
         return conversation.revision
 
@@ -169,7 +168,7 @@ class InMemoryStore(RowStore):
             if not source.first <= at <= source.total:
                 raise documents.no_position(at, source.first, source.total)
             if (fork.scope, fork.new_key) in self._all:
-                raise exists(fork.scope, fork.new_key)
+                raise documents.exists(fork.scope, fork.new_key)
             now = time.time_ns() // 1000
             new = _Conversation(
                 fork.scope,
@@ -194,7 +193,7 @@ class InMemoryStore(RowStore):
             found = [self._get(scope, key)]
             children = self._forks_of(found[0])
             if children and forks is None:
-                raise has_forks(key, [child.key for child in children])
+                raise documents.has_forks(key, [child.key for child in children])
             if forks == "erase":
                 for conversation in found:
                     found += self._forks_of(conversation)
@@ -307,19 +306,6 @@ class InMemoryStore(RowStore):
         with self._lock:
             if self._token_of(scope, key) == token:
                 del self._held[scope, key]
-
-
-def exists(scope: str, key: str) -> ConversationExistsError:
-    """The error for a key that is taken."""
-    return ConversationExistsError(f"there is a conversation {key!r} in scope {scope!r} already")
-
-
-def has_forks(key: str, forks: Sequence[str]) -> StoreError:
-    """The error for erasing a conversation that has forks."""
-    return StoreError(
-        f"{key!r} has forks which share turns with it: {', '.join(map(repr, sorted(forks)))}. "
-        'Say forks="keep" to leave them what they share, or forks="erase" to erase them too'
-    )
 
 
 def _repeated(conversation: _Conversation, commit: Commit) -> str | None:

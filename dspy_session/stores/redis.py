@@ -26,7 +26,6 @@ from ._redis_rows import as_text, check_rows, commit_rows, read_window
 from ._redis_server import RedisServer
 from ._rows import Beginning, Fork, Listing, RawConversation, RawSummary, RawTurn, RowStore
 from .base import Problem, VerifyReport
-from .in_memory import exists, has_forks
 
 __all__ = ["RedisStore"]
 
@@ -130,7 +129,7 @@ class RedisStore(RowStore):
             if answer[0] == b"exists" or not self._clear_pointer(
                 commit.scope, commit.key, as_text(answer[1])
             ):
-                raise exists(commit.scope, commit.key)
+                raise documents.exists(commit.scope, commit.key)
 
     def _clear_pointer(self, scope: str, key: str, pointer: str) -> bool:
         """Remove what a fork left that was broken off; False if it leads to a conversation."""
@@ -180,12 +179,12 @@ class RedisStore(RowStore):
         if answer[0] == b"ok":
             if new != family and self._point(new, "confirm", family, f"{family} {nonce}") != b"ok":
                 self._server.run("erase", family, new, fork.scope, fork.new_key, "keep", "")
-                raise exists(fork.scope, fork.new_key)
+                raise documents.exists(fork.scope, fork.new_key)
             return as_text(answer[1])
         if new != family:
             self._point(new, "clear", "", f"{family} {nonce}")
         if answer[0] == b"exists":
-            raise exists(fork.scope, fork.new_key)
+            raise documents.exists(fork.scope, fork.new_key)
         if answer[0] == b"position":
             first, total = map(int, answer[1].split())
             raise documents.no_position(fork.at or 0, first, total)
@@ -199,7 +198,7 @@ class RedisStore(RowStore):
             if answer[0] == b"exists" or not self._clear_pointer(
                 fork.scope, fork.new_key, as_text(answer[1])
             ):
-                raise exists(fork.scope, fork.new_key)
+                raise documents.exists(fork.scope, fork.new_key)
 
     def _point(self, tag: str, action: str, value: str, before: str) -> bytes:
         return bytes(self._server.run("point", tag, tag, action, value, before)[0])
@@ -212,7 +211,7 @@ class RedisStore(RowStore):
         if answer[0] == b"newer":
             return ()
         if answer[0] == b"forks":
-            raise has_forks(key, [as_text(name) for name in answer[1:]])
+            raise documents.has_forks(key, [as_text(name) for name in answer[1:]])
         gone = {as_text(tag): as_text(name) for tag, name in zip(answer[1::2], answer[2::2], strict=True)}
         for tag in gone:
             self._families.pop(tag, None)
