@@ -116,6 +116,7 @@ class LogReader(SnapshotReader):
         )
 
     def call(self, wire: Mapping[str, Any]) -> Call:
+        _check_kinds(wire, _CALL_FACTS, "a call")
         return Call(
             path=wire.get("path"),
             inputs=self._decoder.fields(wire.get("inputs") or {}, "call"),
@@ -135,15 +136,20 @@ _FACTS: dict[str, tuple[type, ...]] = {
     "feedback": (str,),
     "exact": (bool,),
 }
+_CALL_FACTS: dict[str, tuple[type, ...]] = {"path": (str,), "predictor": (str,), "seconds": (int, float)}
 
 
-def _check_facts(wire: Mapping[str, Any], place: str) -> None:
-    for name, kinds in _FACTS.items():
+def _check_kinds(wire: Mapping[str, Any], facts: Mapping[str, tuple[type, ...]], place: str) -> None:
+    for name, kinds in facts.items():
         value = wire.get(name)
         if value is not None and (
             not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
         ):
             raise FormatError(f"{place}: {name} is a {type(value).__name__}")
+
+
+def _check_facts(wire: Mapping[str, Any], place: str) -> None:
+    _check_kinds(wire, _FACTS, place)
     usage = wire.get("usage")
     for value in usage.values() if usage is not None else ():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):

@@ -48,6 +48,10 @@ def test_a_newer_conversation_is_refused(memory, lm):
         raise AssertionError("entered")
 
 
+def told(call):
+    return call.path, call.predictor, call.inputs, call.outputs, call.history, call.seconds
+
+
 def test_recorded_calls_come_back(memory, lm):
     def app():
         return sessionify(dspy.ChainOfThought("question -> answer"), record="calls")
@@ -57,11 +61,8 @@ def test_recorded_calls_come_back(memory, lm):
         first(question="one")
         first(question="two")
     with second.conversation("k", store=memory) as again:
-        assert [
-            [(c.path, c.predictor, c.inputs, c.outputs, c.history) for c in t.calls]
-            for t in again.state.turns
-        ] == [
-            [(c.path, c.predictor, c.inputs, c.outputs, c.history) for c in t.calls] for t in talk.state.turns
+        assert [list(map(told, turn.calls)) for turn in again.state.turns] == [
+            list(map(told, turn.calls)) for turn in talk.state.turns
         ]
         assert [len(turn.calls) for turn in again.state.turns] == [1, 1]
 

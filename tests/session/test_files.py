@@ -741,6 +741,8 @@ def test_a_damaged_file_is_our_error(name, path):
         ({"index": 0, "model": 5}, "turn 0: model is a int"),
         ({"index": 0, "exact": 1}, "turn 0: exact is a int"),
         ({"index": 0, "inputs": [1]}, "turn 0: expected an object"),
+        ({"index": 0, "calls": [{"seconds": "long"}]}, "call: seconds is a str"),
+        ({"index": 0, "calls": [{"path": 5}]}, "call: path is a int"),
     ],
 )
 def test_damage_in_a_turn_names_it(turn, words):
