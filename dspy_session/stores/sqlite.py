@@ -61,6 +61,7 @@ class SQLiteStore(RelationalStore):
             raise StoreUnavailableError(f"SQLite 3.35 or newer is needed; this is {sqlite3.sqlite_version}")
         self.path = Path(path)
         self._synchronous, self._timeout = synchronous, timeout
+        self._closed = False
         self._forget_connections()
         with self._errors():
             self._idle.append(self._prepare())
@@ -184,12 +185,19 @@ class SQLiteStore(RelationalStore):
         except BaseException as error:
             # Closing rolls back too, should the connection not even be fit for that.
             if _rolled_back(connection):
-                self._idle.append(connection)
+                self._put_back(connection)
             else:
                 connection.close()
             if isinstance(error, sqlite3.Error):
                 raise self._explain(error) from error
             raise
+        else:
+            self._put_back(connection)
+
+    def _put_back(self, connection: sqlite3.Connection) -> None:
+        # A lease may be given back after its store was closed.
+        if self._closed:
+            connection.close()
         else:
             self._idle.append(connection)
 
@@ -204,6 +212,7 @@ class SQLiteStore(RelationalStore):
 
     def close(self) -> None:
         super().close()
+        self._closed = True
         if self._pid == os.getpid():
             while self._idle:
                 self._idle.pop().close()

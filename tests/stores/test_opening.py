@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -332,3 +334,20 @@ def test_opening_imports_no_driver_that_is_not_used() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_outlives_its_store_leaves_no_file_open(tmp_path: Path) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("there is no /proc: open files cannot be counted")
+    store = open_store(f"sqlite:///{tmp_path}/chat.db")
+    store.create("k", {})
+    lease = store.lease("k")
+    lease.__enter__()
+    store.close()
+    lease.__exit__(None, None, None)
+    opened = []
+    for each in descriptors.iterdir():
+        with suppress(OSError):
+            opened.append(os.readlink(each))
+    assert [path for path in opened if path.startswith(str(tmp_path))] == []
