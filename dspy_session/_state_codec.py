@@ -152,13 +152,13 @@ def decode_state(
 def _state(
     wire: Mapping[str, Any],
     decoder: Decoder,
-    revive: Callable[[str, Any], Any] | None,
+    revive: Callable[[str, Any], Any],
     input_names: frozenset[str],
     projection: Projection,
     rebuild: Callable[[HistoryView], HistoryView] | None,
 ) -> SessionState:
     nodes = {
-        path: _state(node, decoder, None, frozenset(), ALL_FIELDS, None)
+        path: _state(node, decoder, revive, frozenset(), ALL_FIELDS, None)
         for path, node in (wire.get("node_states") or {}).items()
     }
     reader = LogReader(decoder, wire, input_names)

@@ -233,9 +233,10 @@ class _Lines:
         """Read the nodes' turns; whether all of them are exact."""
         marks, exact = {}, True
         for path, wire in (document.get("nodes") or {}).items():
-            node, turns = state.node(path), wire["turns"]
+            # Redaction may have taken the node's turns away.
+            node, turns = state.node(path), wire.get("turns", ())
             before = node.position
-            first = wire["after"] - len(turns)
+            first = wire["after"] - len(turns) if turns else wire["before"]
             if before.stop != first:
                 # Nothing of it is loaded, or it let go of turns between these and the earlier ones.
                 node.move(Position(Log((), first), first, first))

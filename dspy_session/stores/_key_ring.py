@@ -9,7 +9,6 @@ Both keys of a secret come from HKDF-SHA256 (RFC 5869).
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import re
 import secrets
@@ -79,7 +78,7 @@ class KeyRing:
         name, _, text = sealed.partition(".")
         if name not in self._keys:
             raise StoreError(f"{what} is sealed with the secret {name!r}, which the key ring does not have")
-        with suppress(binascii.Error):
+        with suppress(ValueError):
             raw = base64.b64decode(text, validate=True)
             for place in places if len(raw) >= _NONCE + _TAG else ():
                 with suppress(InvalidTag):

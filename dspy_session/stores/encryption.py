@@ -105,7 +105,7 @@ class EncryptedStore(WrappedStore):
         except StoreError as error:
             # A repetition is recognised by its sealed text, which depends on index, heritage and secret.
             with suppress(StoreError, FormatError):
-                if turns and (standing := self._standing(place, turns)):
+                if turns and (standing := self._standing(place, turns, keep)):
                     return commit(standing)
             if isinstance(error, StaleStateError):
                 last = dict(turns[-1]) if turns else None
@@ -121,13 +121,26 @@ class EncryptedStore(WrappedStore):
             return known or 0
         return self.inner.load(place.key, scope=place.scope, last=0).total
 
-    def _standing(self, place: _Place, turns: Sequence[Mapping[str, Any]]) -> tuple[Document, ...]:
-        """These turns as they stand on the line, sealed; nothing if they do not, or have other content."""
+    def _standing(
+        self, place: _Place, turns: Sequence[Mapping[str, Any]], keep: int | None
+    ) -> tuple[Document, ...]:
+        """These turns as they stand on the line, sealed; nothing if they do not, or have other content.
+
+        They must stand where they would be written: a text that was sealed for another index does not open there.
+        """
         head = self.inner.load(place.key, scope=place.scope, last=0).head
         place = _Place(place.scope, place.key, self._open_root(head, "head", place)[1])
         wanted = {turn.get("id") for turn in turns}
-        line = self.inner.turns(place.key, scope=place.scope)
+        line = self.inner.turns(
+            place.key,
+            scope=place.scope,
+            before=None if keep is None else keep + len(turns),
+            limit=None if keep is None else len(turns),
+        )
         rows = [row for row in line if row.id in wanted]
+        start = rows[0].index if rows and keep is None else keep
+        if [row.index for row in rows] != list(range(start or 0, (start or 0) + len(turns))):
+            return ()
         found = [_text_of(self._open_turn(row, place).data) for row in rows]
         return tuple(row.data for row in rows) if found == list(map(_text_of, turns)) else ()
 

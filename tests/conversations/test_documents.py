@@ -311,3 +311,24 @@ def test_a_turn_that_was_moved_behind_another_refers_to_what_stands_there(memory
         [[0, 0, 2]],
     ]
     assert not any("past" in document.get("snapshots", {}) for document in documents)
+
+
+@pytest.mark.parametrize("redact", [lambda node: node.pop("turns"), lambda node: node.update(turns=[])])
+def test_nodes_whose_turns_redaction_took_keep_the_others(redact, memory, lm):
+    def hook(kind, document):
+        if kind == "turn" and document["inputs"]["question"] == "secret":
+            for node in document["nodes"].values():
+                redact(node)
+        return document
+
+    def app():
+        return with_memory(dspy.ChainOfThought("question -> answer"))
+
+    store = RedactingStore(memory, hook)
+    first, second = app(), app()
+    with first.conversation("k", store=store):
+        for question in ("one", "two", "secret"):
+            first(question=question)
+    with second.conversation("k", store=store) as talk:
+        (node,) = talk.state.node_states.values()
+        assert [turn.inputs["question"] for turn in node.turns] == ["one", "two"]

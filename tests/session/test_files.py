@@ -906,3 +906,22 @@ def test_a_state_checks_what_it_is_given():
             SessionState(**wrong)
     with pytest.raises(TypeError):
         SessionState(initial_history=[])
+
+
+class Part(pydantic.BaseModel):
+    name: str
+
+
+class Parts(dspy.Signature):
+    question: str = dspy.InputField()
+    parts: list[Part] = dspy.OutputField()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_turns_of_an_early_file_get_their_types_at_every_node(version, path):
+    turn = {"inputs": {"question": "q"}, "outputs": {"parts": [{"name": "bolt"}]}, "index": 0}
+    state = {"version": version, "turns": [turn], "initial_history": None, "l2_memory": ""}
+    path.write_text(json.dumps({**state, "node_states": {"predict": {**state, "node_states": {}}}}))
+    session = Session.load_from(path, dspy.ChainOfThought(Parts))
+    for found in (session.state, session.state.node_states["predict"]):
+        assert found.turns[0].outputs["parts"] == [Part(name="bolt")]

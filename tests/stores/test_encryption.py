@@ -21,6 +21,7 @@ from dspy_session.errors import (
     FormatError,
     StaleStateError,
     StoreError,
+    StoreUnavailableError,
 )
 from dspy_session.stores import Problem, Store, StoredConversation, encryption, open_store
 from dspy_session.stores._wrapping import WrappedStore
@@ -383,3 +384,35 @@ def test_names_of_secrets() -> None:
         with pytest.raises(ConfigurationError):
             KeyRing({name: SECRET}, name)
     assert len(KeyRing.new_secret()) == 32 != KeyRing.new_secret()
+
+
+class FailingOnce(WrappedStore):
+    """A store whose next commit fails, with nothing written."""
+
+    failing = False
+
+    def append(self, *args: Any, **more: Any) -> str:
+        if self.failing:
+            self.failing = False
+            raise StoreUnavailableError("locked by other writers; nothing was written")
+        return super().append(*args, **more)
+
+
+def test_a_turn_that_is_to_move_is_not_taken_for_a_repetition(path: Path) -> None:
+    """It stands elsewhere on the line, and its sealed text would not open at its new place."""
+    inner = FailingOnce(open_store(f"sqlite:///{path}"))
+    with EncryptedStore(inner, RING) as store:
+        turns = [{"id": f"t{number}"} for number in range(6)]
+        revision = store.create("k", {}, turns=turns)
+        inner.failing = True
+        with pytest.raises(StoreUnavailableError):
+            store.append("k", [turns[5]], expected=revision, keep=2)
+        assert [turn.id for turn in store.load("k").turns] == [turn["id"] for turn in turns]
+        store.append("k", [turns[5]], expected=revision, keep=2)
+        assert [turn.id for turn in store.load("k").turns] == ["t0", "t1", "t5"]
+        assert store.verify().ok
+
+
+def test_a_sealed_text_of_other_characters_is_damage() -> None:
+    with pytest.raises(FormatError, match="does not open"):
+        RING.open("Key-1_a.é", [b"place"], "the head")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-# The scripts from Thai on, which are written without spaces, would else be cut to nothing.
+# The scripts from Thai on, which are written without spaces, would else be cut to nothing. A password in one of them
+# may be cut in two.
 _END = re.compile(r"[\s\"'<>\u0e00-\U0010ffff]")
 
 

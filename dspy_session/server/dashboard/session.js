@@ -156,7 +156,7 @@ function toolOf(part) {
     part.changes.filter((each) => each.diff).map((each, place) => fileChange(each.path, each.diff, each, `op-${part.id}-${place}`)),
     part.arguments ? argumentsOf(part) : null,
     part.error_message ? [h("h4", {}, "Error"), code(part.error_message)] : null,
-    part.result_summary ? [h("h4", {}, part.result_chars > part.result_summary.length ? `Result, the beginning of ${count(part.result_chars)} characters` : "Result"), code(part.result_summary)] : null,
+    part.result_chars ? [h("h4", {}, part.result_chars > part.result_summary.length ? `Result, the beginning of ${count(part.result_chars)} characters` : "Result"), part.result_summary ? code(part.result_summary) : null] : null,
   ]);
 }
 
