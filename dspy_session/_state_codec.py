@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pydantic
@@ -104,10 +105,14 @@ def encode_state(state: SessionState, *, encoder: Encoder | None = None, place: 
 def _reviver(annotations: Mapping[str, Any]) -> Callable[[str, Any], Any]:
     """Plain values of early files get the types that the program's signature declares."""
 
-    def revive(name: str, value: Any) -> Any:
+    @cache
+    def adapter(name: str) -> pydantic.TypeAdapter[Any]:
         annotation: Any = annotations.get(name)
+        return pydantic.TypeAdapter(annotation)
+
+    def revive(name: str, value: Any) -> Any:
         try:
-            return pydantic.TypeAdapter(annotation).validate_python(value)
+            return adapter(name).validate_python(value)
         except Exception:
             return value
 

@@ -138,8 +138,10 @@ class EncryptedStore(WrappedStore):
             limit=None if keep is None else len(turns),
         )
         rows = [row for row in line if row.id in wanted]
-        start = rows[0].index if rows and keep is None else keep
-        if [row.index for row in rows] != list(range(start or 0, (start or 0) + len(turns))):
+        if not rows:
+            return ()
+        start = rows[0].index if keep is None else keep
+        if [row.index for row in rows] != list(range(start, start + len(turns))):
             return ()
         found = [_text_of(self._open_turn(row, place).data) for row in rows]
         return tuple(row.data for row in rows) if found == list(map(_text_of, turns)) else ()
