@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dspy
@@ -96,3 +97,24 @@ class Broken(WrappedStore):
 
     def fork(self, *args: Any, **options: Any) -> str:
         return self._commit(lambda: super(Broken, self).fork(*args, **options))
+
+
+class Opaque:
+    """Of a type that neither files nor stores keep."""
+
+
+class Passing(dspy.Module):
+    """Hands its node a value of such a type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = dspy.Predict("question, thing -> answer")
+
+    def forward(self, question: str) -> Any:
+        return self.node(question=question, thing=Opaque())
+
+
+def opaque_places(caught: Iterable[warnings.WarningMessage]) -> set[str]:
+    """Where such values were, as warnings name it."""
+    told = [str(warning.message) for warning in caught]
+    return {each.split(": a ")[0] for each in told if "Opaque" in each}

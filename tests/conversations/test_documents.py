@@ -13,15 +13,11 @@ from dspy_session.codec.wire import VERSION
 from dspy_session.errors import UnsupportedVersionError
 from dspy_session.stores.redaction import RedactingStore
 
-from .programs import chat, planned, questions
+from .programs import Opaque, Passing, chat, opaque_places, planned, questions
 
 
 class Size(enum.Enum):
     BIG = "big"
-
-
-class Opaque:
-    """Of a type that no store keeps."""
 
 
 def test_a_conversation_keeps_its_identity_and_its_seed(memory, lm):
@@ -68,14 +64,6 @@ def test_recorded_calls_come_back(memory, lm):
 
 
 def test_what_cannot_be_kept_is_named_with_its_turn_and_node(memory, lm):
-    class Passing(dspy.Module):
-        def __init__(self):
-            super().__init__()
-            self.node = dspy.Predict("question, thing -> answer")
-
-        def forward(self, question):
-            return self.node(question=question, thing=Opaque())
-
     def fail(past_memory, episode_transcript):
         raise ConnectionError
 
@@ -91,9 +79,7 @@ def test_what_cannot_be_kept_is_named_with_its_turn_and_node(memory, lm):
             warnings.simplefilter("always")
             with app.conversation(f"k{len(options)}", store=memory):
                 app(question="a")
-        said = {
-            str(warning.message).split(": a ")[0] for warning in caught if "Opaque" in str(warning.message)
-        }
+        said = opaque_places(caught)
         assert sorted(said) == expected
     app = chat()
     with warnings.catch_warnings(record=True) as caught:

@@ -15,7 +15,7 @@ from dspy_session._exchange import Exchange
 from dspy_session.errors import FormatError, SerializationError, UnsupportedVersionError
 from dspy_session.history import HistoryView
 from dspy_session.turns import TurnRecord
-from tests.conversations.programs import whole
+from tests.conversations.programs import Opaque, Passing, opaque_places, whole
 from tests.memory.programs import Agent, of_node, past, shown
 
 
@@ -356,26 +356,12 @@ def test_branches_without_their_nodes_are_damage(lm):
         SessionState.from_dict(wire)
 
 
-class Opaque:
-    """Of a type that no file keeps."""
-
-
 def test_what_cannot_be_written_is_named_with_its_node(lm):
-    class Passing(dspy.Module):
-        def __init__(self):
-            super().__init__()
-            self.node = dspy.Predict("question, thing -> answer")
-
-        def forward(self, question):
-            return self.node(question=question, thing=Opaque())
-
     def places(state):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             state.to_dict()
-        found = {
-            str(warning.message).split(": a ")[0] for warning in caught if "Opaque" in str(warning.message)
-        }
+        found = opaque_places(caught)
         return sorted(found)
 
     app = with_memory(Passing())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,12 @@ def obtain(start: Callable[[], servers.Server]) -> Any:
         if servers.REQUIRED:
             pytest.fail(f"this server is required here: {error}")
         pytest.skip(f"backend not tested: {error}")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a store in SQLite may be."""
+    return tmp_path / "chat.db"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

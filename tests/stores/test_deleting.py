@@ -17,11 +17,6 @@ FUTURE = datetime(2999, 1, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "chat.db"
-
-
-@pytest.fixture
 def store(path: Path) -> Iterator[Store]:
     """A store with the conversation k: turns t0 to t4, after each of which it was scored and a memory made."""
     with open_store(f"sqlite:///{path}") as store:

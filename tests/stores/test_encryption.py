@@ -33,11 +33,6 @@ RING = KeyRing({"Key-1_a": SECRET}, "Key-1_a")
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "chat.db"
-
-
-@pytest.fixture
 def store(path: Path) -> Iterator[Store]:
     with EncryptedStore(open_store(f"sqlite:///{path}"), RING) as store:
         yield store

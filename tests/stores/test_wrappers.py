@@ -20,11 +20,6 @@ RING = KeyRing({"2026": b"k" * 32}, "2026")
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "chat.db"
-
-
-@pytest.fixture
 def store(path: Path) -> Iterator[Store]:
     with EncryptedStore(open_store(f"sqlite:///{path}"), RING) as store:
         yield store
